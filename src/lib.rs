@@ -1,0 +1,13 @@
+//! Permafresh.
+pub mod access;
+pub mod arm;
+pub mod cli;
+pub mod clock;
+pub mod engine;
+pub mod functions;
+pub mod host;
+pub mod queue;
+pub mod rollout;
+pub mod settings;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,407 @@
+//! One rollout: a version on its way to a set of deployments, wave by wave, to its end.
+//!
+//! Pure: [`Rollout::review`] says what a tally means, [`Rollout::command`] what a person's command does. Planning is
+//! a walk over the deployments in the order of their keys; the cursor is kept here, so a page done twice changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+
+/// How many more candidates may stand in for canaries that proved nothing (design §4).
+pub const STAND_INS: u64 = 5;
+
+/// A rollout with everything that is true of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Its id.
+    pub id: RolloutId,
+    /// What it brings, to whom, how.
+    pub publish: OfferPublish,
+    /// Where it stands.
+    pub state: RolloutState,
+    /// The wave under way, 1-based; 0 while planning.
+    pub wave: u32,
+    /// Where the walk over the deployments stands.
+    pub walk: Walk,
+    /// How many stand-ins for canaries were asked for.
+    pub stand_ins: u64,
+    /// Failures that a person has looked at: those before the last `resume` or `retry`.
+    pub forgiven: u64,
+    /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_wave_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Where the walk over the deployments of the plan stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Walk {
+    /// How many deployments there were when the walk began.
+    pub whole: u64,
+    /// The last deployment looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<DeploymentKey>,
+    /// How many were looked at.
+    pub walked: u64,
+    /// Whether the current wave has all its members.
+    pub wave_is_planned: bool,
+    /// Whether there is nobody left to plan.
+    pub is_over: bool,
+    /// Grows with every planning message, lost ones included: part of its id.
+    pub message: u32,
+    /// When the walk last moved or was asked to; a walk that stands still is asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<Timestamp>,
+}
+
+/// The states of design §4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum RolloutState {
+    /// It starts when another rollout of the plan has ended.
+    Waiting {
+        /// Which.
+        on: RolloutId,
+    },
+    /// Its deployments are being counted.
+    Planning,
+    /// A wave is under way.
+    Running,
+    /// It waits for a person.
+    Paused {
+        /// Why, in words.
+        why: String,
+    },
+    /// It would fail everywhere.
+    Halted {
+        /// Why, in words, with the offending action.
+        why: String,
+    },
+    /// Every refresh has its result.
+    Completed,
+    /// It was called off.
+    Canceled {
+        /// The rollout that took its place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        superseded_by: Option<RolloutId>,
+    },
+}
+
+/// A person's command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Post nothing more until resumed.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Call off what was not posted.
+    Cancel,
+    /// Try the failed ones again.
+    Retry,
+}
+
+/// A command that the rollout's state does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a rollout that is {state} cannot take the command {command}")]
+pub struct IllegalCommand {
+    /// The state's name.
+    pub state: &'static str,
+    /// The command's name.
+    pub command: &'static str,
+}
+
+/// What a tally means for a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// Nothing to do until something ends.
+    Wait,
+    /// Wait until this time, then start the next wave.
+    WaitUntil(Timestamp),
+    /// Plan the next wave.
+    NextWave,
+    /// Plan so many more canaries: those so far proved nothing.
+    MoreCanaries(u64),
+    /// Stop and ask a person.
+    Pause {
+        /// Why.
+        why: String,
+    },
+    /// Stop: it would fail everywhere.
+    Halt,
+    /// Every refresh has its result.
+    Complete,
+}
+
+impl Rollout {
+    /// A rollout that is to be planned.
+    pub fn new(id: RolloutId, publish: OfferPublish, now: Timestamp) -> Self {
+        Self {
+            id,
+            publish,
+            state: RolloutState::Planning,
+            wave: 0,
+            walk: Walk { moved_at: Some(now), ..Walk::default() },
+            stand_ins: 0,
+            forgiven: 0,
+            next_wave_at: None,
+            created_at: now,
+            ended_at: None,
+        }
+    }
+
+    /// What `tally` means. Pure: [`Rollout::accept`] carries the meaning into the state.
+    pub fn review(&self, tally: &Tally, now: Timestamp) -> Review {
+        if self.state != RolloutState::Running {
+            return Review::Wait;
+        }
+        let failures = |count: u64| count.saturating_sub(self.forgiven);
+        if failures(tally.count(|s| s == Standing::FailedByOffer)) > 0 {
+            return Review::Halt;
+        }
+        if let Some(why) = self.over_budget(tally) {
+            return Review::Pause { why };
+        }
+        let in_wave = |of: fn(Standing) -> bool| tally.count_in(self.wave, of);
+        if !self.walk.wave_is_planned || in_wave(|s| !s.is_out_of_the_wave()) > 0 {
+            return Review::Wait;
+        }
+        if self.is_canary_wave() {
+            let wanted = self.publish.strategy.canaries.count();
+            let proven = in_wave(Standing::is_proof);
+            if proven < wanted && !self.walk.is_over {
+                let missing = wanted - proven;
+                return match STAND_INS.saturating_sub(self.stand_ins) {
+                    0 => Review::Pause {
+                        why: format!(
+                            "{proven} of {wanted} canaries proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume"
+                        ),
+                    },
+                    left => Review::MoreCanaries(missing.min(left)),
+                };
+            }
+        }
+        if self.walk.is_over {
+            let unfinished = tally.count(|s| !s.is_out_of_the_wave() || s == Standing::AwaitingAccess);
+            return if unfinished == 0 { Review::Complete } else { Review::Wait };
+        }
+        match self.next_wave_at {
+            None if !self.publish.strategy.pause_between_waves.is_zero() => {
+                Review::WaitUntil(now + self.publish.strategy.pause_between_waves)
+            }
+            Some(at) if at > now => Review::WaitUntil(at),
+            _ => Review::NextWave,
+        }
+    }
+
+    /// Carries a review into the state; whether anything changed.
+    pub fn accept(&mut self, review: &Review, offending: Option<&str>, now: Timestamp) -> bool {
+        let before = self.clone();
+        match review {
+            Review::Wait => {}
+            Review::WaitUntil(at) => self.next_wave_at = Some(*at),
+            Review::NextWave => self.start_wave(self.wave + 1, now),
+            Review::MoreCanaries(count) => {
+                self.stand_ins += count;
+                self.walk.wave_is_planned = false;
+                self.ask_planner(now);
+            }
+            Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone() },
+            Review::Halt => {
+                let why = match offending {
+                    Some(action) => format!(
+                        "the published version names the action {action}, which no Azure provider offers: it would fail at every customer; publish a corrected version"
+                    ),
+                    None => "a refresh failed because of the published version itself: it would fail at every customer; look at the failed refresh".to_owned(),
+                };
+                self.state = RolloutState::Halted { why };
+            }
+            Review::Complete => {
+                self.state = RolloutState::Completed;
+                self.ended_at = Some(now);
+            }
+        }
+        *self != before
+    }
+
+    /// Begins with the first wave, once the deployments were counted.
+    pub fn begin(&mut self, whole: u64, now: Timestamp) {
+        self.walk.whole = whole;
+        self.state = RolloutState::Running;
+        self.start_wave(1, now);
+    }
+
+    fn start_wave(&mut self, wave: u32, now: Timestamp) {
+        self.wave = wave;
+        self.next_wave_at = None;
+        self.walk.wave_is_planned = false;
+        self.ask_planner(now);
+    }
+
+    /// Another planning message is to be sent: it gets an id of its own.
+    pub fn ask_planner(&mut self, now: Timestamp) {
+        self.walk.message += 1;
+        self.walk.moved_at = Some(now);
+    }
+
+    /// The id of the planning message that is to be sent.
+    pub fn planning_message_id(&self) -> String {
+        format!("{}:plan:{}", self.id, self.walk.message)
+    }
+
+    /// Whether `wave` is the one of the canaries.
+    pub fn is_canary_wave(&self) -> bool {
+        self.wave == 1 && self.publish.strategy.has_canaries()
+    }
+
+    /// How many members the current wave still needs, of those that were not skipped for the canaries, else of all.
+    pub fn wanted_members(&self, tally: &Tally) -> u64 {
+        if self.is_canary_wave() {
+            let canaries = self.publish.strategy.canaries.count() + self.stand_ins;
+            return canaries.saturating_sub(tally.count_in(1, |s| s != Standing::Skipped));
+        }
+        let end = self.wave_end();
+        end.saturating_sub(tally.count(|_| true))
+    }
+
+    /// The cumulative number of deployments at which the current wave ends.
+    fn wave_end(&self) -> u64 {
+        let ends = self.publish.strategy.wave_ends(self.walk.whole);
+        let at = usize::try_from(self.wave).unwrap_or(usize::MAX).saturating_sub(1);
+        // The last wave takes whoever came while the rollout ran.
+        if at + 1 >= ends.len() { u64::MAX } else { ends[at] }
+    }
+
+    /// How many waves there are, canaries included; 0 while the deployments are being counted.
+    pub fn waves(&self) -> u32 {
+        let waves = self.publish.strategy.wave_ends(self.walk.whole).len();
+        u32::try_from(waves).unwrap_or(u32::MAX).max(self.wave)
+    }
+
+    /// How many refreshes may be released now.
+    pub fn free_places(&self, tally: &Tally) -> u64 {
+        if self.state == RolloutState::Running {
+            self.publish.strategy.max_in_flight.get().saturating_sub(tally.count(Standing::is_in_flight))
+        } else {
+            0
+        }
+    }
+
+    /// What a person's command does: the changed rollout, or `None` where it is so already.
+    pub fn command(&self, command: Command, tally: &Tally, now: Timestamp) -> Result<Option<Self>, IllegalCommand> {
+        use RolloutState as S;
+        let mut next = self.clone();
+        match (&self.state, command) {
+            (S::Waiting { .. } | S::Planning | S::Running, Command::Pause) => {
+                next.state = S::Paused { why: "paused by a command".to_owned() };
+            }
+            (S::Paused { .. } | S::Halted { .. }, Command::Pause) => return Ok(None),
+            (S::Paused { .. } | S::Halted { .. }, Command::Resume) => {
+                next.go_on(tally, now);
+            }
+            (S::Waiting { .. } | S::Planning | S::Running, Command::Resume) => return Ok(None),
+            (S::Canceled { .. }, Command::Cancel) => return Ok(None),
+            (S::Completed, Command::Cancel | Command::Pause | Command::Resume)
+            | (S::Canceled { .. }, Command::Pause | Command::Resume) => {
+                return Err(IllegalCommand { state: self.state.name(), command: command.name() });
+            }
+            (_, Command::Cancel) => next.cancel(None, now),
+            (S::Completed, Command::Retry) => next.go_on(tally, now),
+            (S::Canceled { .. }, Command::Retry) => {
+                return Err(IllegalCommand { state: self.state.name(), command: command.name() });
+            }
+            (_, Command::Retry) => next.forgiven = tally.count(Standing::is_failure),
+        }
+        Ok(Some(next))
+    }
+
+    /// Ends it: by a person, or because `superseded_by` takes its place.
+    pub fn cancel(&mut self, superseded_by: Option<RolloutId>, now: Timestamp) {
+        self.state = RolloutState::Canceled { superseded_by };
+        self.ended_at = Some(now);
+    }
+
+    fn go_on(&mut self, tally: &Tally, now: Timestamp) {
+        self.forgiven = tally.count(Standing::is_failure);
+        self.state = if self.wave == 0 { RolloutState::Planning } else { RolloutState::Running };
+        self.ended_at = None;
+        if !self.walk.wave_is_planned {
+            self.ask_planner(now);
+        }
+    }
+
+    fn over_budget(&self, tally: &Tally) -> Option<String> {
+        let budget = self.publish.strategy.max_failures;
+        let check = |what: &str, members: u64, failed: u64| {
+            let allowed = budget.rounded_down(members);
+            let failed = failed.saturating_sub(self.forgiven);
+            (failed > allowed).then(|| {
+                format!("{failed} of {members} refreshes {what} failed, which is more than the {allowed} allowed: look at them, then resume or cancel")
+            })
+        };
+        let wave_members = tally.count_in(self.wave, |_| true).max(self.planned_size());
+        let all = tally.count(|_| true);
+        check("of this wave", wave_members, tally.count_in(self.wave, Standing::is_failure))
+            .or_else(|| check("started so far", all, tally.count(Standing::is_failure)))
+    }
+
+    /// How many members the current wave is to have by its strategy.
+    fn planned_size(&self) -> u64 {
+        let ends = self.publish.strategy.wave_ends(self.walk.whole);
+        let at = usize::try_from(self.wave).unwrap_or(usize::MAX);
+        let end = |at: usize| at.checked_sub(1).and_then(|at| ends.get(at)).copied().unwrap_or(0);
+        end(at).saturating_sub(end(at.saturating_sub(1)))
+    }
+}
+
+impl RolloutState {
+    /// Whether nothing more is posted, ever.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Completed | Self::Canceled { .. })
+    }
+
+    /// The state's word in API and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Planning => "planning",
+            Self::Running => "running",
+            Self::Paused { .. } => "paused",
+            Self::Halted { .. } => "halted",
+            Self::Completed => "completed",
+            Self::Canceled { .. } => "canceled",
+        }
+    }
+
+    /// Why it stands there, where there is something to say.
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Waiting { on } => Some(format!("waits for rollout {on} to end")),
+            Self::Paused { why } | Self::Halted { why } => Some(why.clone()),
+            Self::Canceled { superseded_by: Some(by) } => Some(format!("superseded by rollout {by}")),
+            _ => None,
+        }
+    }
+}
+
+impl Command {
+    /// The command's word in routes and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Retry => "retry",
+        }
+    }
+
+    /// The command that `word` names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry].into_iter().find(|c| c.name() == word)
+    }
+}

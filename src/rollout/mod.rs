@@ -1,0 +1,36 @@
+//! The domain: refreshes, rollouts, deployments, and every decision about them.
+//!
+//! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
+//! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
+
+pub mod answer;
+pub mod deployment;
+pub mod failure;
+pub mod hand_over;
+pub mod lifecycle;
+pub mod publish;
+pub mod refresh;
+pub mod resource_id;
+pub mod retry;
+pub mod strategy;
+pub mod tally;
+pub mod version;
+pub mod wanted;
+
+pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
+pub use deployment::{Applied, Deployment, Readiness};
+pub use failure::{Actor, Failure, Phase, RemoteError};
+pub use hand_over::{HandOver, Way};
+pub use lifecycle::{Command, Review, Rollout, RolloutState};
+pub use publish::{Audience, OfferPublish, Plan, Purpose, RolloutId, Target};
+pub use refresh::{Event, Evidence, Next, Policy, Refresh, RefreshState, SkipReason};
+pub use resource_id::{ApplicationId, DeploymentKey};
+pub use retry::RetryPolicy;
+pub use strategy::Strategy;
+pub use tally::{Counts, Standing, Tally};
+pub use version::Version;
+pub use wanted::WantedVersion;
+
+/// A moment in UTC, as it is stored and shown.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
