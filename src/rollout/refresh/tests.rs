@@ -1,0 +1,417 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::rollout::{Actor, Monitor, PollingUrl, RetryPolicy};
+
+fn start() -> Timestamp {
+    "2026-03-10T12:00:00Z".parse().unwrap()
+}
+
+fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}
+
+fn policy() -> Policy {
+    Policy {
+        ways: vec![Way::Publisher, Way::HandOver],
+        verify_after_success: true,
+        arm_endpoint: "https://management.azure.com".into(),
+        arm_api_version: "2019-07-01".into(),
+    }
+}
+
+fn planned() -> Refresh {
+    let id = "/subscriptions/a1000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger";
+    Refresh::planned(RolloutId(Uuid::from_u128(7)), id.parse().unwrap(), "1.4.0".parse().unwrap(), 1)
+}
+
+fn error(status: u16, code: &str) -> RemoteError {
+    RemoteError { status: Some(status), code: code.into(), message: "text".into() }
+}
+
+fn operation() -> Operation {
+    Operation {
+        url: PollingUrl::new("https://management.azure.com/op?s=secret"),
+        monitor: Monitor::AsyncOperation,
+        fallback: None,
+        last_wait_seconds: None,
+    }
+}
+
+fn accepted() -> Event {
+    let answer = SubmitAnswer::Accepted { operation: operation(), wait: Some(Duration::from_secs(15)) };
+    Event::Answered { answer, correlation_id: Some("correlation".into()) }
+}
+
+fn answered(answer: SubmitAnswer) -> Event {
+    Event::Answered { answer, correlation_id: None }
+}
+
+fn unreadable() -> ReadAnswer {
+    ReadAnswer::Unreadable { error: error(503, "ServiceUnavailable"), wait: None }
+}
+
+/// Takes a refresh through events, each at its minute; every one of them has to be legal.
+fn walk(events: impl IntoIterator<Item = (u64, Event)>) -> (Refresh, Next) {
+    events.into_iter().fold((planned(), Next::Nothing), |(refresh, _), (minute, event)| {
+        refresh.apply(event, start() + minutes(minute), &policy()).unwrap()
+    })
+}
+
+fn submitting() -> Vec<(u64, Event)> {
+    vec![(0, Event::Release), (0, Event::Submit)]
+}
+
+fn polled(answer: PollAnswer) -> Vec<(u64, Event)> {
+    let mut events = submitting();
+    events.extend([(0, accepted()), (1, Event::Claim), (1, Event::Polled(answer))]);
+    events
+}
+
+#[test]
+fn a_refresh_goes_from_queued_to_succeeded() {
+    let (refresh, next) = walk([(0, Event::Release)]);
+    assert_eq!(next, Next::Send { at: None });
+    let (refresh, next) = refresh.apply(Event::Submit, start(), &policy()).unwrap();
+    assert_eq!((next, refresh.way), (Next::Post, Some(Way::Publisher)));
+    let (refresh, _) = refresh.apply(accepted(), start(), &policy()).unwrap();
+    assert_eq!(refresh.wake_at(), Some(start() + Duration::from_secs(15)), "the wait ARM named");
+    assert_eq!(refresh.correlation_id.as_deref(), Some("correlation"));
+    let mut events = polled(PollAnswer::Succeeded);
+    events.extend([(1, Event::Claim), (1, Event::Read(ReadAnswer::Ready))]);
+    let (refresh, _) = walk(events);
+    assert_eq!(refresh.state, RefreshState::Succeeded { evidence: Evidence::StatusAndApplication });
+    assert_eq!((refresh.polls, refresh.ended_at, refresh.wake_at()), (1, Some(start() + minutes(1)), None));
+}
+
+#[test]
+fn a_poll_waits_as_long_as_this_answer_says_else_the_last_one_else_thirty_seconds() {
+    let running = |wait| PollAnswer::Running { percent: Some(40.0), wait, moved: None };
+    let wait_of = |refresh: &Refresh| (refresh.wake_at().unwrap() - (start() + minutes(1))).num_seconds();
+    assert_eq!(wait_of(&walk(polled(running(Some(Duration::from_secs(45))))).0), 45);
+    assert_eq!(wait_of(&walk(polled(running(None))).0), 15, "the last one");
+    let silent =
+        Event::Answered { answer: SubmitAnswer::Accepted { operation: operation(), wait: None }, correlation_id: None };
+    let mut events = submitting();
+    events.push((0, silent));
+    let first = walk(events).0.wake_at().unwrap() - start();
+    assert!((22..=30).contains(&first.num_seconds()), "{first}");
+}
+
+#[test]
+fn what_can_be_retried_is_queued_for_the_time_arm_named_with_a_message_id_of_its_own() {
+    let mut events = submitting();
+    let wait = Some(Duration::from_secs(90));
+    events.push((0, answered(SubmitAnswer::Retry { error: error(429, "TooManyRequests"), wait })));
+    let before = walk(submitting()).0;
+    let (refresh, next) = walk(events);
+    let at = start() + Duration::from_secs(90);
+    assert_eq!(next, Next::Send { at: Some(at) });
+    assert_eq!(refresh.state, RefreshState::Queued { attempt: 2, due: Some(at) });
+    assert_ne!(refresh.message_id(), before.message_id());
+    assert_ne!(refresh.request_id(), before.request_id());
+}
+
+#[test]
+fn retries_end_at_the_attempt_limit_and_say_who_has_to_act() {
+    for (status, actor) in [(503, Actor::Microsoft), (409, Actor::Customer)] {
+        let mut refresh = walk([(0, Event::Release)]).0;
+        let mut now = start();
+        for attempt in 1..=RetryPolicy::POST.attempts {
+            assert_eq!(refresh.attempt(), attempt);
+            now += minutes(61);
+            refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
+            let retry = SubmitAnswer::Retry { error: error(status, "Busy"), wait: None };
+            refresh = refresh.apply(answered(retry), now, &policy()).unwrap().0;
+        }
+        let RefreshState::Failed { failure } = &refresh.state else { panic!("{:?}", refresh.state) };
+        assert_eq!(failure.actor, actor);
+    }
+}
+
+#[test]
+fn a_message_before_its_time_does_nothing() {
+    let until = start() + minutes(10);
+    let (refresh, next) = walk([(0, Event::Release), (0, Event::Delay { until })]);
+    assert_eq!(next, Next::Send { at: Some(until) });
+    let (same, next) = refresh.apply(Event::Submit, start() + minutes(9), &policy()).unwrap();
+    assert_eq!((&same, next), (&refresh, Next::Nothing));
+    let (_, next) = refresh.apply(Event::Submit, start() + minutes(10), &policy()).unwrap();
+    assert_eq!(next, Next::Post);
+}
+
+#[test]
+fn a_lost_message_is_sent_again_with_another_id_and_growing_patience() {
+    let (refresh, _) = walk([(0, Event::Release)]);
+    let (same, _) = refresh.apply(Event::Overdue, start() + minutes(5), &policy()).unwrap();
+    assert_eq!(same, refresh, "its first message had the resend 1, so patience is ten minutes");
+    let (again, next) = refresh.apply(Event::Overdue, start() + minutes(10), &policy()).unwrap();
+    assert_eq!(next, Next::Send { at: None });
+    assert_ne!(again.message_id(), refresh.message_id());
+    assert_eq!(again.request_id(), refresh.request_id(), "the attempt is the same");
+    assert_eq!(again.wake_at(), Some(start() + minutes(10 + 20)));
+}
+
+#[test]
+fn an_expired_lease_goes_back_to_queued_with_the_same_attempt() {
+    let (refresh, _) = walk(submitting());
+    assert_eq!(refresh.wake_at(), Some(start() + LEASE));
+    let (same, _) = refresh.apply(Event::Overdue, start() + minutes(2), &policy()).unwrap();
+    assert_eq!(same, refresh);
+    let (queued, next) = refresh.apply(Event::Overdue, start() + LEASE, &policy()).unwrap();
+    assert_eq!((queued.attempt(), next), (1, Next::Send { at: None }));
+    assert_eq!(queued.request_id(), refresh.request_id());
+}
+
+#[test]
+fn a_refusal_is_handed_over_with_the_command_once_no_way_is_left() {
+    let mut events = submitting();
+    events.push((0, answered(SubmitAnswer::Refused { error: error(403, "AuthorizationFailed") })));
+    let (refresh, _) = walk(events);
+    let RefreshState::HandedOver { hand_over } = &refresh.state else { panic!("{:?}", refresh.state) };
+    let url = "https://management.azure.com/subscriptions/a1000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger/refreshPermissions?api-version=2019-07-01&targetVersion=1.4.0";
+    assert_eq!(hand_over.bash, format!("az rest --method post --verbose --url '{url}'"));
+    assert_eq!(hand_over.powershell, format!("az rest --method post --verbose --url '\"{url}\"'"));
+    assert_eq!(hand_over.error.as_ref().unwrap().code, "AuthorizationFailed");
+}
+
+#[test]
+fn a_refusal_tries_the_next_way_first() {
+    let ways = Policy { ways: vec![Way::Publisher, Way::Gdap], ..policy() };
+    let refused = answered(SubmitAnswer::Refused { error: error(401, "InvalidAuthenticationTokenTenant") });
+    let (refresh, next) = walk(submitting()).0.apply(refused, start(), &ways).unwrap();
+    assert_eq!((refresh.way, next), (Some(Way::Gdap), Next::Send { at: None }));
+    let (refresh, _) = refresh.apply(Event::Submit, start(), &ways).unwrap();
+    assert_eq!(refresh.way, Some(Way::Gdap), "a retry keeps the way");
+}
+
+#[test]
+fn an_application_that_is_not_there_gets_a_second_look_and_is_then_skipped() {
+    let missing = || answered(SubmitAnswer::NotFound { error: error(404, "ResourceNotFound") });
+    let mut events = submitting();
+    events.push((0, missing()));
+    let (refresh, next) = walk(events.clone());
+    assert_eq!(next, Next::Send { at: Some(start() + SECOND_LOOK) });
+    assert!(!refresh.state.is_terminal());
+    events.extend([(10, Event::Submit), (10, missing())]);
+    assert_eq!(walk(events).0.state, RefreshState::Skipped { why: SkipReason::Gone });
+}
+
+#[test]
+fn losing_the_right_to_look_is_no_failure_of_the_operation() {
+    let lost = || PollAnswer::AccessLost { error: error(403, "AuthorizationFailed") };
+    let mut refresh = walk(polled(lost())).0;
+    let mut now = start() + minutes(1);
+    for _ in 1..UNREADABLE_LOOKS {
+        assert!(matches!(refresh.state, RefreshState::Running { .. }));
+        now += minutes(11);
+        refresh = refresh.apply(Event::Claim, now, &policy()).unwrap().0;
+        refresh = refresh.apply(Event::Polled(lost()), now, &policy()).unwrap().0;
+    }
+    assert!(matches!(refresh.state, RefreshState::Verifying { .. }), "the application is read instead");
+    refresh = refresh.apply(Event::Claim, now, &policy()).unwrap().0;
+    let (running, _) = refresh.apply(Event::Read(unreadable()), now, &policy()).unwrap();
+    assert!(matches!(running.state, RefreshState::Running { .. }), "the operation was kept");
+    let (done, _) = refresh.apply(Event::Read(ReadAnswer::Ready), now, &policy()).unwrap();
+    assert_eq!(done.state, RefreshState::Succeeded { evidence: Evidence::ApplicationOnly });
+}
+
+#[test]
+fn a_vanished_monitor_falls_back_to_location_and_then_to_reading_the_application() {
+    let fallback = Some(PollingUrl::new("https://management.azure.com/result?s=secret"));
+    let answer =
+        SubmitAnswer::Accepted { operation: Operation { fallback: fallback.clone(), ..operation() }, wait: None };
+    let mut events = submitting();
+    events.extend([(0, answered(answer)), (1, Event::Claim), (1, Event::Polled(PollAnswer::Gone))]);
+    let (refresh, _) = walk(events.clone());
+    let RefreshState::Running { operation, .. } = &refresh.state else { panic!("{:?}", refresh.state) };
+    assert_eq!((Some(&operation.url), operation.monitor), (fallback.as_ref(), Monitor::Location));
+    events.extend([(2, Event::Claim), (2, Event::Polled(PollAnswer::Gone)), (2, Event::Claim)]);
+    events.push((2, Event::Read(ReadAnswer::Ready)));
+    assert_eq!(walk(events).0.state, RefreshState::Succeeded { evidence: Evidence::ApplicationOnly });
+}
+
+#[test]
+fn an_operation_that_never_ends_is_posted_again_once_and_then_timed_out() {
+    let running = || Event::Polled(PollAnswer::Running { percent: None, wait: None, moved: None });
+    let mut refresh = walk(submitting()).0;
+    let mut now = start();
+    for round in 0..2 {
+        refresh = refresh.apply(accepted(), now, &policy()).unwrap().0;
+        now += OPERATION_DEADLINE;
+        for event in [Event::Claim, running(), Event::Claim, Event::Read(ReadAnswer::Ready)] {
+            refresh = refresh.apply(event, now, &policy()).unwrap().0;
+        }
+        if round == 0 {
+            assert_eq!(refresh.attempt(), 2);
+            refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
+        }
+    }
+    assert_eq!(refresh.state, RefreshState::TimedOut);
+}
+
+#[test]
+fn verification_never_turns_a_success_into_a_failure() {
+    for (answer, minute) in [
+        (ReadAnswer::Broken { provisioning_state: "Failed".into() }, 1),
+        (ReadAnswer::Busy { provisioning_state: "Updating".into() }, 31),
+        (unreadable(), 31),
+    ] {
+        let mut events = polled(PollAnswer::Succeeded);
+        events.extend([(minute, Event::Claim), (minute, Event::Read(answer))]);
+        let (refresh, _) = walk(events);
+        let RefreshState::Succeeded { evidence } = &refresh.state else { panic!("{:?}", refresh.state) };
+        assert!(matches!(evidence, Evidence::StatusOnly { .. }) && evidence.is_proof());
+    }
+}
+
+#[test]
+fn pausing_gives_the_place_back_and_what_was_posted_is_followed_to_its_end() {
+    let (refresh, _) = walk([(0, Event::Release), (0, Event::PutBack)]);
+    assert_eq!((&refresh.state, refresh.wake_at()), (&RefreshState::Queued { attempt: 1, due: None }, None));
+    for event in [Event::PutBack, Event::Cancel] {
+        let (running, _) = walk(submitting().into_iter().chain([(0, accepted())]));
+        let (same, next) = running.apply(event, start(), &policy()).unwrap();
+        assert_eq!((same, next), (running, Next::Nothing));
+    }
+}
+
+#[test]
+fn a_person_may_retry_what_failed_and_its_messages_are_new_ones() {
+    let rejected = answered(SubmitAnswer::Rejected { error: error(400, "BadRequest") });
+    let (failed, _) = walk(submitting()).0.apply(rejected, start(), &policy()).unwrap();
+    let (again, _) = failed.apply(Event::Retry, start(), &policy()).unwrap();
+    assert_eq!((again.generation, again.attempt(), again.ended_at), (1, 1, None));
+    let (again, _) = again.apply(Event::Release, start(), &policy()).unwrap();
+    assert_ne!(again.message_id(), walk([(0, Event::Release)]).0.message_id());
+    assert_ne!(
+        again.request_id(),
+        failed.apply(Event::Retry, start(), &policy()).unwrap().0.request_id().min(Uuid::nil())
+    );
+}
+
+#[test]
+fn an_illegal_pair_names_both() {
+    let illegal = planned().apply(Event::Claim, start(), &policy()).unwrap_err();
+    assert_eq!(illegal.to_string(), "a refresh that is queued cannot take the event claim");
+}
+
+#[test]
+fn a_stored_refresh_reads_back_as_it_was_and_never_shows_its_signed_url() {
+    let (running, _) = walk(submitting().into_iter().chain([(0, accepted())]));
+    let text = serde_json::to_string(&running).unwrap();
+    assert_eq!(serde_json::from_str::<Refresh>(&text).unwrap(), running);
+    assert!(!format!("{running:?}").contains("secret"));
+}
+
+fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
+    let remote = (400u16..600).prop_map(|status| error(status, "Code"));
+    let wait = prop::option::of((0u64..100_000).prop_map(Duration::from_secs));
+    let submit = prop_oneof![
+        wait.clone().prop_map(|wait| SubmitAnswer::Accepted { operation: operation(), wait }),
+        Just(SubmitAnswer::NoMonitor),
+        (remote.clone(), wait.clone()).prop_map(|(error, wait)| SubmitAnswer::Retry { error, wait }),
+        remote.clone().prop_map(|error| SubmitAnswer::Refused { error }),
+        remote.clone().prop_map(|error| SubmitAnswer::NotFound { error }),
+        remote.clone().prop_map(|error| SubmitAnswer::Rejected { error }),
+    ];
+    let poll = prop_oneof![
+        Just(PollAnswer::Succeeded),
+        Just(PollAnswer::Canceled),
+        Just(PollAnswer::Gone),
+        remote.clone().prop_map(|error| PollAnswer::Failed { error }),
+        remote.clone().prop_map(|error| PollAnswer::AccessLost { error }),
+        (remote.clone(), wait.clone()).prop_map(|(error, wait)| PollAnswer::Unreadable { error, wait }),
+        wait.clone().prop_map(|wait| PollAnswer::Running { percent: None, wait, moved: None }),
+    ];
+    let read = prop_oneof![
+        Just(ReadAnswer::Ready),
+        Just(ReadAnswer::Deleting),
+        Just(ReadAnswer::NotFound),
+        Just(ReadAnswer::Busy { provisioning_state: "Updating".into() }),
+        Just(ReadAnswer::Broken { provisioning_state: "Failed".into() }),
+        (remote, wait).prop_map(|(error, wait)| ReadAnswer::Unreadable { error, wait }),
+    ];
+    prop_oneof![
+        4 => Just(Event::Release),
+        4 => Just(Event::Submit),
+        4 => Just(Event::Claim),
+        4 => submit.prop_map(answered),
+        4 => poll.prop_map(Event::Polled),
+        4 => read.prop_map(Event::Read),
+        2 => Just(Event::Overdue),
+        1 => Just(Event::PutBack),
+        1 => Just(Event::Cancel),
+        1 => Just(Event::Supersede { by: RolloutId(Uuid::from_u128(9)) }),
+        1 => Just(Event::Skip { why: SkipReason::OnHold }),
+        1 => (0u64..100).prop_map(|m| Event::Delay { until: start() + minutes(m) }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn in_any_order_of_events_a_terminal_state_never_changes_and_an_illegal_one_changes_nothing(
+        events in prop::collection::vec((any_event(), 0u64..30), 0..60)
+    ) {
+        let mut refresh = planned();
+        let mut now = start();
+        for (event, gap) in events {
+            now += minutes(gap);
+            let was_terminal = refresh.state.is_terminal();
+            if let Ok((next, _)) = refresh.apply(event.clone(), now, &policy()) {
+                prop_assert!(!was_terminal, "{:?} after {}", event, refresh.state.name());
+                prop_assert_eq!(next.state.is_terminal(), next.ended_at.is_some());
+                prop_assert!(!(next.state.is_terminal() && next.wake_at().is_some()));
+                refresh = next;
+            }
+        }
+    }
+
+    #[test]
+    fn a_duplicate_event_changes_nothing(events in prop::collection::vec((any_event(), 0u64..30), 0..60)) {
+        let mut refresh = planned();
+        let mut now = start();
+        for (event, gap) in events {
+            now += minutes(gap);
+            if let Ok((next, _)) = refresh.apply(event.clone(), now, &policy()) {
+                if let Ok((twice, action)) = next.apply(event.clone(), now, &policy()) {
+                    prop_assert_eq!(&twice, &next, "{:?}", event);
+                    prop_assert_eq!(action, Next::Nothing);
+                }
+                refresh = next;
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_azure_answers_every_refresh_ends(
+        answers in prop::collection::vec(any_event(), 1..40), seed in 0usize..1000
+    ) {
+        // The engine's part: do what the state asks for, with whatever answer comes next.
+        let mut refresh = planned().apply(Event::Release, start(), &policy()).unwrap().0;
+        let mut now = start();
+        let pick = |at: usize, wanted: fn(&Event) -> bool| {
+            let found = answers.iter().cycle().skip((at + seed) % answers.len()).take(answers.len()).find(|e| wanted(e));
+            found.cloned()
+        };
+        for step in 0..100_000 {
+            if refresh.state.is_terminal() {
+                return Ok(());
+            }
+            let event = match &refresh.state {
+                RefreshState::Queued { due, .. } => { now = now.max(due.unwrap()); Event::Submit }
+                RefreshState::Submitting { .. } => pick(step, |e| matches!(e, Event::Answered { .. })).unwrap_or_else(accepted),
+                RefreshState::Running { claimed_until: Some(_), .. } => pick(step, |e| matches!(e, Event::Polled(_)))
+                    .unwrap_or(Event::Polled(PollAnswer::Running { percent: None, wait: None, moved: None })),
+                RefreshState::Verifying { claimed_until: Some(_), .. } => pick(step, |e| matches!(e, Event::Read(_)))
+                    .unwrap_or(Event::Read(unreadable())),
+                _ => { now = now.max(refresh.wake_at().unwrap()); Event::Claim }
+            };
+            refresh = refresh.apply(event, now, &policy()).unwrap().0;
+        }
+        prop_assert!(false, "still {} after 100,000 steps", refresh.state.name());
+    }
+}
