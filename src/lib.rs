@@ -6,6 +6,7 @@ pub mod clock;
 pub mod engine;
 pub mod functions;
 pub mod host;
+pub mod ncrontab;
 pub mod queue;
 pub mod rollout;
 pub mod settings;

@@ -1,1 +1,174 @@
-//! To come.
+//! The engine: the only code that acts. Load, let the domain decide, call, save, send.
+//!
+//! It holds no policy: what an event means is in [`crate::rollout`]. It saves before it sends, so that a message lost in
+//! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
+//! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
+//! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
+//! steps in), [`registry`] and [`check`] (which deployments there are).
+
+pub mod check;
+pub mod commands;
+pub mod dry_run;
+pub mod planning;
+pub mod polling;
+pub mod publish;
+pub mod registry;
+pub mod schedule;
+pub mod step;
+pub mod upkeep;
+
+use std::sync::Arc;
+
+use crate::arm::ArmClient;
+use crate::clock::Clock;
+use crate::queue::{Message, Outgoing, Queue, QueueError};
+use crate::rollout::{ApplicationId, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
+use crate::store::{Saved, Store, StoreError, Versioned};
+
+/// What the engine has to be told; filled from the settings.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What the domain has to know.
+    pub policy: Policy,
+    /// The name of the queue for planning (`ROLLOUT_QUEUE`).
+    pub rollout_queue: String,
+    /// The name of the queue for refreshes and checks (`REFRESH_QUEUE`).
+    pub refresh_queue: String,
+    /// What is known of our offers (`OFFERS`).
+    pub offers: Vec<OfferConfig>,
+    /// Whether anything is posted (`MODE`).
+    pub mode: Mode,
+    /// How many looks may be under way in one tick; more than `ARM_MAX_CONCURRENCY`, so that its places stay filled.
+    pub looks_at_once: usize,
+}
+
+/// One offer of `OFFERS`.
+#[derive(Clone, Debug)]
+pub struct OfferConfig {
+    /// Partner Center's publisher id, lower-case.
+    pub publisher: String,
+    /// Partner Center's offer id, lower-case and without `-preview`.
+    pub offer: String,
+    /// The plans with their first wanted versions.
+    pub plans: Vec<(String, Option<Version>)>,
+    /// The strategy where a publish names none.
+    pub strategy: Strategy,
+    /// Applications that count as preview purchases.
+    pub preview_applications: Vec<ApplicationId>,
+}
+
+/// Whether refreshes are posted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Plans and reports; posts nothing.
+    Observe,
+    /// Does all of it.
+    Act,
+}
+
+/// A part of ours failed: what was under way is found again by its message or by the timer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue failed.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// Somebody else kept changing the same record.
+    #[error("{what} was changed by somebody else again and again; try once more")]
+    Contended {
+        /// Which record.
+        what: String,
+    },
+}
+
+/// The engine over its outside world.
+pub struct Engine {
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    arm: ArmClient,
+    clock: Arc<dyn Clock>,
+    config: EngineConfig,
+}
+
+/// How often a guarded write is tried again after a lost race.
+const RACES: usize = 20;
+
+impl Engine {
+    /// An engine over these parts.
+    pub fn new(
+        store: Arc<dyn Store>,
+        queue: Arc<dyn Queue>,
+        arm: ArmClient,
+        clock: Arc<dyn Clock>,
+        config: EngineConfig,
+    ) -> Self {
+        Self { store, queue, arm, clock, config }
+    }
+
+    /// Where state is kept; for what only reads.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn offer(&self, publisher: &str, offer: &str) -> Option<&OfferConfig> {
+        self.config.offers.iter().find(|known| known.publisher == publisher && known.offer == offer)
+    }
+
+    async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), EngineError> {
+        if !messages.is_empty() {
+            self.queue.send(queue, messages).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_refresh_messages(&self, messages: &[Outgoing]) -> Result<(), EngineError> {
+        self.send(&self.config.refresh_queue, messages).await
+    }
+
+    async fn send_planning_message(&self, rollout: &Rollout) -> Result<(), EngineError> {
+        let body = Message::PlanRollout { rollout_id: rollout.id }.to_body();
+        let message = Outgoing { id: rollout.planning_message_id(), body, due: None };
+        self.send(&self.config.rollout_queue, &[message]).await
+    }
+
+    /// Changes a rollout under its guard, as often as somebody else was quicker. `change` answers `false` where there is
+    /// nothing to do; then nothing is written. `None` if there is no such rollout.
+    async fn change_rollout<F>(&self, id: RolloutId, mut change: F) -> Result<Option<(Rollout, bool)>, EngineError>
+    where
+        F: FnMut(&mut Rollout, &Tally) -> bool + Send,
+    {
+        for _ in 0..RACES {
+            let Some(mut rollout) = self.store.rollout(id).await? else { return Ok(None) };
+            let tally = self.store.tally(id).await?;
+            if !change(&mut rollout.value, &tally) {
+                return Ok(Some((rollout.value, false)));
+            }
+            if self.store.save_rollout(&rollout).await?.is_stored() {
+                return Ok(Some((rollout.value, true)));
+            }
+        }
+        Err(EngineError::Contended { what: format!("rollout {id}") })
+    }
+
+    /// Writes one refresh under its guard; whether the race was won.
+    async fn save_refresh(&self, refresh: &Versioned<Refresh>) -> Result<Option<Versioned<Refresh>>, EngineError> {
+        let saved = self.store.save_refreshes(std::slice::from_ref(refresh)).await?;
+        Ok(match saved.into_iter().next() {
+            Some(Saved::Stored(etag)) => Some(Versioned { value: refresh.value.clone(), etag: Some(etag) }),
+            _ => None,
+        })
+    }
+}
+
+/// The message for a refresh's next step.
+fn refresh_message(refresh: &Refresh, due: Option<Timestamp>) -> Outgoing {
+    let body = Message::Refresh { rollout_id: refresh.rollout_id, key: refresh.key.clone() }.to_body();
+    Outgoing { id: refresh.message_id(), body, due }
+}

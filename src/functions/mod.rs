@@ -1,3 +1,138 @@
-//! To come.
+//! The functions: one file per `function.json`. Envelope in, one engine call, envelope out.
+//!
+//! [`router`] is the custom handler of contracts/custom-handler.md §12: HTTP functions get the original request at its
+//! original path, every other function gets `POST /<Name>` with an envelope. `GET /` is answered at once, before the engine
+//! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
 pub mod api;
+pub mod deployments;
+pub mod envelope;
+pub mod list;
+pub mod notification;
+pub mod offer_publishes;
+pub mod plan_rollout;
+pub mod poll_operations;
+pub mod problem;
+pub mod publish_request;
+pub mod refresh_deployment;
+pub mod report;
+pub mod rollouts;
+pub mod scheduled_refresh;
+pub mod views;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
+use axum::routing::{any, get, post};
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::error;
+
+use crate::engine::Engine;
+use crate::ncrontab::Schedule;
+
+/// How long an invocation may take: below the function timeout of `host.json` (5 minutes) and below the lock renewal.
+pub const INVOCATION_DEADLINE: Duration = Duration::from_secs(4 * 60);
+/// The largest body: what the platform lets through (contracts/custom-handler.md §12.3).
+const BODY_LIMIT: usize = 100 * 1024 * 1024;
+/// The id of the invocation (contracts/custom-handler.md §5).
+const INVOCATION_ID: &str = "x-azure-functions-invocationid";
+
+/// What the functions work with.
+pub struct App {
+    /// The engine.
+    pub engine: Engine,
+    /// The accepted values of `sig` (`NOTIFICATION_SIG`); none means that notifications are refused.
+    pub notification_sigs: Vec<String>,
+    /// When PollOperations comes next (`POLL_SCHEDULE`).
+    pub poll_schedule: Schedule,
+}
+
+/// The app once it is there.
+#[derive(Clone)]
+pub struct Handle(watch::Receiver<Option<Arc<App>>>);
+
+impl Handle {
+    /// A handle whose app comes later, and what brings it.
+    pub fn later() -> (watch::Sender<Option<Arc<App>>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// A handle whose app is there.
+    pub fn ready(app: App) -> Self {
+        Self(watch::channel(Some(Arc::new(app))).1)
+    }
+
+    /// The app, as soon as it is there; `None` if it will never be.
+    async fn app(&self) -> Option<Arc<App>> {
+        let mut receiver = self.0.clone();
+        receiver.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+/// The custom handler.
+pub fn router(handle: Handle) -> Router {
+    let functions = Router::new()
+        .route("/api/notification/resource", post(notification::post))
+        .route("/api/offer-publishes", post(offer_publishes::post))
+        .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
+        .route("/api/rollouts/{id}", get(rollouts::show))
+        .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
+        .route("/api/rollouts/{id}/report", get(rollouts::report))
+        .route("/api/rollouts/{id}/{command}", post(rollouts::command))
+        .route("/api/deployments", get(deployments::list).put(deployments::import))
+        .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
+        .route("/PlanRollout", post(plan_rollout::invoke))
+        .route("/RefreshDeployment", post(refresh_deployment::invoke))
+        .route("/PollOperations", post(poll_operations::invoke))
+        .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .fallback(any(problem::not_found))
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(middleware::from_fn_with_state(handle, with_app));
+    Router::new()
+        .route("/", get(StatusCode::OK))
+        .merge(functions)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(after_panic))
+}
+
+/// Waits for the app, gives it to the function, and ends what takes too long.
+async fn with_app(State(handle): State<Handle>, mut request: Request, next: Next) -> Response<Body> {
+    let Some(app) = handle.app().await else {
+        return problem::internal("the service could not start; its log says why").into_response();
+    };
+    let invocation = invocation_id(request.headers());
+    let path = request.uri().path().to_owned();
+    request.extensions_mut().insert(app);
+    match tokio::time::timeout(INVOCATION_DEADLINE, next.run(request)).await {
+        Ok(response) => {
+            if response.status().is_server_error() {
+                error!(invocation.id = invocation, "Invocation {invocation} of {path} answers {}", response.status());
+            }
+            response
+        }
+        Err(_) => {
+            error!(invocation.id = invocation, "Invocation {invocation} of {path} took too long and was ended");
+            problem::internal("the invocation took too long and was ended; it is taken up again").into_response()
+        }
+    }
+}
+
+fn invocation_id(headers: &HeaderMap) -> String {
+    headers.get(INVOCATION_ID).and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned()
+}
+
+/// A panic in a function: logged (the host drops what a failed answer says) and answered.
+fn after_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    error!("A function panicked: {}", said.unwrap_or("without a word"));
+    problem::internal("an error of the program; its log says more").into_response()
+}

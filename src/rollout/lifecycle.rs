@@ -311,11 +311,11 @@ impl Rollout {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             (_, Command::Cancel) => next.cancel(None, now),
-            (S::Completed, Command::Retry) => next.go_on(tally, now),
+            (S::Completed, Command::Retry) => next.reopen(now),
             (S::Canceled { .. }, Command::Retry) => {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
-            (_, Command::Retry) => next.forgiven = tally.count(Standing::is_failure),
+            (_, Command::Retry) => next.forgiven = 0,
         }
         Ok(Some(next))
     }
@@ -324,6 +324,11 @@ impl Rollout {
     pub fn cancel(&mut self, superseded_by: Option<RolloutId>, now: Timestamp) {
         self.state = RolloutState::Canceled { superseded_by };
         self.ended_at = Some(now);
+    }
+
+    /// Goes on after its end, since refreshes of it are tried again.
+    pub fn reopen(&mut self, now: Timestamp) {
+        self.go_on(&Tally::default(), now);
     }
 
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {

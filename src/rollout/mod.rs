@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod deployment;
+pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
 pub mod lifecycle;

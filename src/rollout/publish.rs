@@ -161,6 +161,11 @@ pub struct ContentKeys {
 }
 
 impl OfferPublish {
+    /// Whether it is only written down: a restore refreshes nobody unless asked, by naming deployments (design §4).
+    pub fn is_record_only(&self) -> bool {
+        self.purpose == Purpose::Restore && self.scope.is_empty()
+    }
+
     /// The content keys, each the lower-case hex SHA-256 of the parts with `|` between them.
     pub fn content_keys(&self) -> ContentKeys {
         let target = match self.target {

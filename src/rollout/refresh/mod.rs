@@ -32,6 +32,8 @@ pub const OPERATION_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
 pub const VERIFY_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// The gap before the second look at an application that seemed gone (design §3.3).
 pub const SECOND_LOOK: Duration = Duration::from_secs(10 * 60);
+/// The gap between two looks at a gate.
+pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
 /// How many unreadable looks in a row lead to reading the application instead.
 pub const UNREADABLE_LOOKS: u32 = 5;
 
@@ -55,6 +57,8 @@ pub struct Refresh {
     pub generation: u32,
     /// Grows with every message sent for the same attempt; part of the message id.
     pub resend: u32,
+    /// How often a worker took it to post it.
+    pub attempts: u32,
     /// How often ARM was asked about the operation.
     pub polls: u32,
     /// Looks in a row that told nothing.
@@ -348,6 +352,7 @@ impl Refresh {
             state: RefreshState::Queued { attempt: 1, due: None },
             generation: 0,
             resend: 0,
+            attempts: 0,
             polls: 0,
             unreadable: 0,
             missing: 0,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    CLAIM, Event, Evidence, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh, RefreshState,
+    CLAIM, Event, Evidence, GATE_GAP, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh, RefreshState,
     SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
 };
 use crate::rollout::hand_over::HandOver;
@@ -31,6 +31,7 @@ impl Refresh {
             (S::Queued { .. }, Event::Delay { .. }) => Next::Nothing,
             (S::Queued { attempt, due: Some(due) }, Event::Submit) if *due <= now => {
                 next.state = S::Submitting { attempt: *attempt, lease_until: now + LEASE };
+                next.attempts += 1;
                 next.way = Some(self.way.or(policy.ways.first().copied()).unwrap_or(Way::HandOver));
                 if next.way == Some(Way::HandOver) { next.hand_over(None, now, policy) } else { Next::Post }
             }
@@ -53,6 +54,12 @@ impl Refresh {
 
             (S::AwaitingAccess { deadline, .. }, Event::Overdue) if *deadline <= now => {
                 next.hand_over(self.last_error.clone(), now, policy)
+            }
+            (S::AwaitingAccess { next_look, .. }, Event::Overdue) if *next_look <= now => {
+                if let S::AwaitingAccess { next_look, .. } = &mut next.state {
+                    *next_look = now + GATE_GAP;
+                }
+                Next::Nothing
             }
             (S::AwaitingAccess { .. }, Event::Overdue) => Next::Nothing,
             (S::AwaitingAccess { attempt, .. }, Event::Release) => next.queue(*attempt, now, None),

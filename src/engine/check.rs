@@ -1,0 +1,116 @@
+//! The check of one deployment: reads the application from ARM and brings the registry up to date. ARM's answer decides,
+//! not what a notification said (design §2).
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Engine, EngineError};
+use crate::arm::Application;
+use crate::rollout::deployment::CHECK_LOOKS;
+use crate::rollout::refresh::SECOND_LOOK;
+use crate::rollout::{Deployment, DeploymentKey, Plan, ReadAnswer, RetryPolicy, Timestamp};
+
+impl Engine {
+    /// One look at ARM for one deployment.
+    pub async fn check_deployment(&self, key: &DeploymentKey) -> Result<(), EngineError> {
+        let Some(known) = self.deployment(key).await? else { return Ok(()) };
+        let is_due = known.value.check.as_ref().is_some_and(|check| check.due <= self.now());
+        if !is_due {
+            return Ok(());
+        }
+        let read = self.arm.read_application(&known.value.application_id).await;
+        let mut known = known;
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let mut changed = known.value.clone();
+            conclude(&mut changed, &read.answer, read.application.as_ref(), now);
+            if self.store.save_deployments(&[known.with(changed.clone())]).await?[0].is_stored() {
+                info!(
+                    deployment.key = %key,
+                    "ARM was read for {}: {}", changed.application_id, describe(&changed)
+                );
+                return self.send_check(&changed).await;
+            }
+            match self.deployment(key).await? {
+                // A newer notification has asked for a check of its own.
+                Some(newer) if newer.value.check != known.value.check => return Ok(()),
+                Some(newer) => known = newer,
+                None => return Ok(()),
+            }
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+}
+
+/// What ARM's answer makes of the record, the next look included.
+fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Option<&Application>, now: Timestamp) {
+    deployment.updated_at = now;
+    if let Some(application) = application {
+        adopt(deployment, application);
+    }
+    let looks = deployment.check.as_ref().map_or(0, |check| check.looks) + 1;
+    let next = match answer {
+        ReadAnswer::Ready | ReadAnswer::Broken { .. } => None,
+        ReadAnswer::Busy { .. } | ReadAnswer::Deleting => Some(SECOND_LOOK),
+        ReadAnswer::NotFound if looks > 1 || says_deleted(deployment) => {
+            deployment.gone_since.get_or_insert(now);
+            deployment.provisioning_state = Some("Deleted".to_owned());
+            None
+        }
+        ReadAnswer::NotFound => Some(SECOND_LOOK),
+        ReadAnswer::Unreadable { error, wait } => {
+            warn!(deployment.key = %deployment.key, error.code = %error.code, "{} could not be read", deployment.application_id);
+            Some(RetryPolicy::POST.wait(looks, *wait, deployment.key.as_str()))
+        }
+    };
+    match next.filter(|_| looks < CHECK_LOOKS) {
+        Some(wait) => look_again(deployment, now, wait, looks),
+        None => deployment.check = None,
+    }
+}
+
+fn look_again(deployment: &mut Deployment, now: Timestamp, wait: Duration, looks: u32) {
+    if let Some(check) = &mut deployment.check {
+        check.due = now + wait;
+        check.looks = looks;
+    }
+}
+
+/// Whether the newest notification said that the deletion is done: then one look that finds nothing is enough.
+fn says_deleted(deployment: &Deployment) -> bool {
+    deployment.provisioning_state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case("Deleted"))
+}
+
+/// Takes over what ARM says; what it leaves out stays.
+fn adopt(deployment: &mut Deployment, application: &Application) {
+    deployment.confirmed = true;
+    deployment.gone_since = None;
+    if let Some(plan) = &application.plan
+        && let Ok((known, preview)) = Plan::parse(&plan.publisher, &plan.product, &plan.name)
+    {
+        deployment.plan = Some(known);
+        deployment.preview = preview;
+        if deployment.version.is_none() {
+            deployment.version.clone_from(&plan.version);
+        }
+    }
+    for (known, said) in [
+        (&mut deployment.kind, &application.kind),
+        (&mut deployment.location, &application.location),
+        (&mut deployment.managed_resource_group_id, &application.managed_resource_group_id),
+        (&mut deployment.provisioning_state, &application.provisioning_state),
+    ] {
+        if said.is_some() {
+            known.clone_from(said);
+        }
+    }
+}
+
+fn describe(deployment: &Deployment) -> &str {
+    match (&deployment.gone_since, &deployment.provisioning_state) {
+        (Some(_), _) => "it is gone",
+        (None, Some(state)) => state,
+        (None, None) => "its state is not known",
+    }
+}

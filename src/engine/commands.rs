@@ -1,0 +1,96 @@
+//! A person steps in: pause, resume, cancel, retry. Each is exact and may be given twice.
+
+use tracing::info;
+
+use super::{Engine, EngineError};
+use crate::rollout::lifecycle::IllegalCommand;
+use crate::rollout::{Command, Event, Rollout, RolloutId, RolloutState, Standing};
+use crate::store::PageRequest;
+
+/// How many refreshes are tried again in one write.
+const PAGE: usize = 1_000;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such rollout.
+    #[error("there is no rollout {id}")]
+    NotFound {
+        /// The id that was asked for.
+        id: RolloutId,
+    },
+    /// Its state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] IllegalCommand),
+    /// A part of ours failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Engine {
+    /// Carries a command out and returns the rollout as it is then.
+    pub async fn command(&self, id: RolloutId, command: Command) -> Result<Rollout, CommandError> {
+        if command == Command::Retry {
+            self.retry_failed(id).await?;
+        }
+        let now = self.now();
+        let mut illegal = None;
+        let changed = self
+            .change_rollout(id, |rollout, tally| match rollout.command(command, tally, now) {
+                Ok(Some(next)) => {
+                    let differs = next != *rollout;
+                    *rollout = next;
+                    differs
+                }
+                Ok(None) => false,
+                Err(error) => {
+                    illegal = Some(error);
+                    false
+                }
+            })
+            .await?;
+        let Some((rollout, changed)) = changed else { return Err(CommandError::NotFound { id }) };
+        if let Some(illegal) = illegal {
+            return Err(illegal.into());
+        }
+        if changed {
+            info!(rollout.id = %id, "Rollout {id} is {} after the command {}", rollout.state.name(), command.name());
+            if command == Command::Cancel {
+                self.revert_wanted(&rollout).await?;
+            }
+        }
+        // Sent again even where nothing changed, since the first try may have died before it sent; the id is the same.
+        let asks_planner = matches!(rollout.state, RolloutState::Planning | RolloutState::Running)
+            && !rollout.walk.wave_is_planned
+            && command == Command::Resume;
+        if asks_planner {
+            self.send_planning_message(&rollout).await?;
+        }
+        if rollout.state == RolloutState::Running {
+            self.review_rollout(id).await?;
+        }
+        let now_stored = self.store.rollout(id).await.map_err(EngineError::from)?;
+        Ok(now_stored.map_or(rollout, |rollout| rollout.value))
+    }
+
+    /// Queues the failed and timed-out refreshes again, each as a new generation.
+    async fn retry_failed(&self, id: RolloutId) -> Result<(), CommandError> {
+        let Some(rollout) = self.store.rollout(id).await.map_err(EngineError::from)? else {
+            return Err(CommandError::NotFound { id });
+        };
+        if matches!(rollout.value.state, RolloutState::Canceled { .. }) {
+            // The domain's own refusal, before anything is touched.
+            rollout.value.command(Command::Retry, &crate::rollout::Tally::default(), self.now())?;
+        }
+        let failed = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut];
+        let mut page = PageRequest { continuation: None, top: PAGE };
+        loop {
+            let refreshes = self.store.refreshes(id, Some(&failed), &page).await.map_err(EngineError::from)?;
+            self.apply_to_all(&refreshes.items, &Event::Retry).await?;
+            match refreshes.next {
+                Some(next) => page.continuation = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+}

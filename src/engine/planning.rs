@@ -1,0 +1,213 @@
+//! PlanRollout: walks the deployments page by page, writes the refreshes of the current wave, releases as many as have a
+//! free place, and asks for the next page. Doing a page twice changes nothing.
+
+use tracing::{info, warn};
+
+use super::{Engine, EngineError, refresh_message};
+use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::strategy::Canaries;
+use crate::rollout::{
+    Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp,
+};
+use crate::store::{PageRequest, Versioned};
+
+use super::Mode;
+
+/// How many deployments one planning message looks at.
+const PAGE: usize = 1_000;
+
+impl Engine {
+    /// One planning message: one page of the walk.
+    pub async fn plan_rollout(&self, id: RolloutId) -> Result<(), EngineError> {
+        let now = self.now();
+        let Some(mut rollout) = self.store.rollout(id).await? else {
+            warn!(rollout.id = %id, "A planning message names rollout {id}, which is not stored");
+            return Ok(());
+        };
+        if rollout.value.state == RolloutState::Planning {
+            let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
+            rollout.value.begin(whole, now);
+            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
+            rollout.etag = Some(etag);
+            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
+                self.raise_wanted(&rollout.value).await?;
+            }
+        }
+        if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {
+            return Ok(());
+        }
+        self.plan_page(rollout, now).await
+    }
+
+    async fn plan_page(&self, mut rollout: Versioned<Rollout>, now: Timestamp) -> Result<(), EngineError> {
+        let tally = self.store.tally(rollout.value.id).await?;
+        let (wanted, mut places) = (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally));
+        if let Some(named) = self.unplanned_named_canaries(&rollout.value, &tally).await? {
+            self.plan_deployments(&rollout.value, &named, &mut places, now).await?;
+            rollout.value.walk.wave_is_planned = true;
+            rollout.value.walk.moved_at = Some(now);
+            self.store.save_rollout(&rollout).await?;
+            return Ok(());
+        }
+        let page = PageRequest {
+            continuation: rollout.value.walk.cursor.as_ref().map(|cursor| cursor.as_str().to_owned()),
+            top: PAGE.min(usize::try_from(wanted.saturating_mul(4)).unwrap_or(PAGE)).max(1),
+        };
+        let page = self.store.deployments(Some(&rollout.value.publish.plan), &page).await?;
+        let deployments: Vec<Deployment> = page.items.into_iter().map(|deployment| deployment.value).collect();
+        let mut rest = deployments.as_slice();
+        let mut wanted = wanted;
+        while wanted > 0 && !rest.is_empty() {
+            let take = usize::try_from(wanted).unwrap_or(usize::MAX).min(rest.len());
+            let (now_planned, later) = rest.split_at(take);
+            self.plan_deployments(&rollout.value, now_planned, &mut places, now).await?;
+            rest = later;
+            if let Some(last) = now_planned.last() {
+                rollout.value.walk.cursor = Some(last.key.clone());
+            }
+            rollout.value.walk.walked += now_planned.len() as u64;
+            // Counted anew, since those planned by an earlier try, skipped or not meant take no place in the wave.
+            wanted = rollout.value.wanted_members(&self.store.tally(rollout.value.id).await?);
+        }
+        rollout.value.walk.is_over = rest.is_empty() && page.next.is_none();
+        rollout.value.walk.wave_is_planned = wanted == 0 || rollout.value.walk.is_over;
+        rollout.value.walk.moved_at = Some(now);
+        let goes_on = !rollout.value.walk.wave_is_planned;
+        if goes_on {
+            rollout.value.ask_planner(now);
+        }
+        if !self.store.save_rollout(&rollout).await?.is_stored() {
+            // Somebody else planned this page or a person stepped in; what was written is theirs too.
+            return Ok(());
+        }
+        if goes_on { self.send_planning_message(&rollout.value).await } else { Ok(()) }
+    }
+
+    /// The named canaries, if the first wave is theirs and nobody has planned it yet.
+    async fn unplanned_named_canaries(
+        &self,
+        rollout: &Rollout,
+        tally: &Tally,
+    ) -> Result<Option<Vec<Deployment>>, EngineError> {
+        let Canaries::Named(ids) = &rollout.publish.strategy.canaries else { return Ok(None) };
+        if !rollout.is_canary_wave() || rollout.stand_ins > 0 || tally.count(|_| true) > 0 || ids.is_empty() {
+            return Ok(None);
+        }
+        let keys: Vec<_> = ids.iter().map(|id| id.key()).collect();
+        let known = self.store.deployments_by_key(&keys).await?;
+        Ok(Some(known.into_iter().flatten().map(|deployment| deployment.value).collect()))
+    }
+
+    /// Writes the refreshes of some deployments, the first `places` of them released, and sends the messages of those.
+    async fn plan_deployments(
+        &self,
+        rollout: &Rollout,
+        deployments: &[Deployment],
+        places: &mut u64,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let publish = &rollout.publish;
+        let previews = self
+            .offer(&publish.plan.publisher, &publish.plan.offer)
+            .map_or(&[][..], |offer| offer.preview_applications.as_slice());
+        let mut refreshes = Vec::with_capacity(deployments.len());
+        let mut messages = Vec::new();
+        for deployment in deployments {
+            let planned =
+                Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave);
+            let event = match eligibility(deployment, publish, previews) {
+                Eligibility::Outside => continue,
+                Eligibility::Skipped(why) => Some(Event::Skip { why }),
+                Eligibility::Member if *places > 0 => {
+                    *places -= 1;
+                    Some(Event::Release)
+                }
+                Eligibility::Member => None,
+            };
+            let Some(event) = event else {
+                refreshes.push(planned);
+                continue;
+            };
+            match planned.apply(event, now, &self.config.policy) {
+                Ok((refresh, next)) => {
+                    if let Next::Send { at } = next {
+                        messages.push(refresh_message(&refresh, at));
+                    }
+                    refreshes.push(refresh);
+                }
+                Err(illegal) => warn!(deployment.key = %deployment.key, "Planning {}: {illegal}", deployment.key),
+            }
+        }
+        if !refreshes.is_empty() {
+            self.store.insert_refreshes(&refreshes).await?;
+        }
+        self.send_refresh_messages(&messages).await
+    }
+
+    /// How many refreshes may be released now: none while nothing is posted at all.
+    pub(super) fn places(&self, rollout: &Rollout, tally: &Tally) -> u64 {
+        match self.config.mode {
+            Mode::Act => rollout.free_places(tally),
+            Mode::Observe => 0,
+        }
+    }
+
+    /// Releases pending refreshes into free places. Returns how many.
+    pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<u64, EngineError> {
+        let places = self.places(rollout, tally).min(tally.count(|standing| standing == Standing::Pending));
+        let mut left = usize::try_from(places).unwrap_or(usize::MAX);
+        let mut page = PageRequest { continuation: None, top: 0 };
+        while left > 0 {
+            page.top = left.min(PAGE);
+            let pending = self.store.refreshes(rollout.id, Some(&[Standing::Pending]), &page).await?;
+            if pending.items.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(pending.items.len());
+            self.apply_to_all(&pending.items, &Event::Release).await?;
+            match pending.next {
+                Some(next) => page.continuation = Some(next),
+                None => break,
+            }
+        }
+        Ok(places)
+    }
+
+    /// Applies one event to many refreshes, each under its guard, and sends the messages of those that were written.
+    pub(super) async fn apply_to_all(
+        &self,
+        refreshes: &[Versioned<Refresh>],
+        event: &Event,
+    ) -> Result<(), EngineError> {
+        let now = self.now();
+        let mut changed = Vec::with_capacity(refreshes.len());
+        let mut messages = Vec::with_capacity(refreshes.len());
+        for refresh in refreshes {
+            match refresh.value.apply(event.clone(), now, &self.config.policy) {
+                Ok((next, action)) if next != refresh.value => {
+                    messages.push(match action {
+                        Next::Send { at } => Some(refresh_message(&next, at)),
+                        _ => None,
+                    });
+                    changed.push(refresh.with(next));
+                }
+                Ok(_) => {}
+                Err(illegal) => warn!(
+                    rollout.id = %refresh.value.rollout_id, deployment.key = %refresh.value.key,
+                    "Refresh of {}: {illegal}", refresh.value.application_id
+                ),
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let saved = self.store.save_refreshes(&changed).await?;
+        let sent: Vec<_> = saved
+            .iter()
+            .zip(messages)
+            .filter_map(|(saved, message)| if saved.is_stored() { message } else { None })
+            .collect();
+        self.send_refresh_messages(&sent).await
+    }
+}

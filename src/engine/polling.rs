@@ -1,0 +1,151 @@
+//! The looks: claims operations and applications that are due, asks ARM, stores what it learned. Never asks before the
+//! time ARM named, and never sleeps while it has a claim.
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tracing::warn;
+
+use super::{Engine, EngineError, refresh_message};
+use crate::queue::{Message, Outgoing};
+use crate::rollout::{Event, Next, Refresh, RefreshState, Timestamp};
+use crate::store::Versioned;
+
+/// Above so many looks in one tick the rest is handed to the refresh queue, so that polling scales out (design §3.4).
+pub const SHARE: usize = 1_000;
+/// How many shares one tick hands out at most.
+const SHARES: usize = 8;
+/// How many due refreshes are claimed at once.
+const CLAIM_BATCH: usize = 128;
+
+/// What one round of looks did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// How many refreshes were claimed or moved.
+    pub moved: usize,
+    /// How many shares were handed to the queue.
+    pub shares: usize,
+}
+
+/// A look that this worker has for itself.
+struct Look {
+    refresh: Versioned<Refresh>,
+    action: Next,
+}
+
+impl Engine {
+    /// A share of the looks that are due: what a `PollShare` message asks for.
+    pub async fn poll_share(&self, at_most: usize) -> Result<(), EngineError> {
+        self.look(at_most, Shares::Keep).await.map(|_| ())
+    }
+
+    /// Looks at everything that is due now, until nothing is.
+    pub(super) async fn look_at_all(&self) -> Result<Looked, EngineError> {
+        self.look(usize::MAX, Shares::HandOut).await
+    }
+
+    async fn look(&self, at_most: usize, shares: Shares) -> Result<Looked, EngineError> {
+        let mut looked = Looked::default();
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let room = self.config.looks_at_once.saturating_sub(under_way.len());
+            let left = at_most.saturating_sub(looked.moved);
+            if left > 0 && (under_way.is_empty() || room >= CLAIM_BATCH) {
+                let (moved, claimed) = self.claim(left.min(CLAIM_BATCH).min(room.max(1))).await?;
+                looked.moved += moved;
+                under_way.extend(claimed.into_iter().map(|look| self.look_once(look)));
+                if shares == Shares::HandOut && looked.shares < SHARES && looked.moved >= SHARE * (looked.shares + 1) {
+                    looked.shares += 1;
+                    self.hand_out_share(looked.shares).await?;
+                }
+                if moved > 0 {
+                    continue;
+                }
+            }
+            match under_way.next().await {
+                Some(Ok(())) => {}
+                // The claim runs out and the timer comes back to it.
+                Some(Err(error)) => warn!("A look could not be stored: {error}"),
+                None => return Ok(looked),
+            }
+        }
+    }
+
+    /// Claims looks that are due, and sends again what was lost. Returns how many refreshes were to move, and the looks that
+    /// were won.
+    async fn claim(&self, at_most: usize) -> Result<(usize, Vec<Look>), EngineError> {
+        let now = self.now();
+        let due = self.store.due_refreshes(now, at_most).await?;
+        let found = due.len();
+        let mut actions = Vec::with_capacity(found);
+        let mut claims = Vec::with_capacity(found);
+        for refresh in due {
+            let event = match refresh.value.state {
+                RefreshState::Running { .. } | RefreshState::Verifying { .. } => Event::Claim,
+                _ => Event::Overdue,
+            };
+            match refresh.value.apply(event, now, &self.config.policy) {
+                Ok((next, action)) if next != refresh.value => {
+                    claims.push(refresh.with(next));
+                    actions.push(action);
+                }
+                Ok(_) => {}
+                Err(illegal) => warn!("Refresh of {}: {illegal}", refresh.value.application_id),
+            }
+        }
+        let moved = claims.len();
+        let saved = if claims.is_empty() { Vec::new() } else { self.store.save_refreshes(&claims).await? };
+        let mut looks = Vec::with_capacity(found);
+        let mut messages = Vec::new();
+        for ((saved, claim), action) in saved.into_iter().zip(claims).zip(actions) {
+            let crate::store::Saved::Stored(etag) = saved else { continue };
+            match action {
+                Next::Poll | Next::Read => {
+                    looks.push(Look { refresh: Versioned { value: claim.value, etag: Some(etag) }, action });
+                }
+                Next::Send { at } => messages.push(refresh_message(&claim.value, at)),
+                Next::Nothing | Next::Post => {}
+            }
+        }
+        self.send_refresh_messages(&messages).await?;
+        Ok((moved, looks))
+    }
+
+    async fn look_once(&self, look: Look) -> Result<(), EngineError> {
+        let Look { refresh, action } = look;
+        let (event, throttled_for) = match (&refresh.value.state, action) {
+            (RefreshState::Running { operation, .. }, Next::Poll) => {
+                let polled = self.arm.poll(operation, refresh.value.request_id()).await;
+                (Event::Polled(polled.answer), polled.throttled_for)
+            }
+            _ => {
+                let read = self.arm.read_application(&refresh.value.application_id).await;
+                (Event::Read(read.answer), read.throttled_for)
+            }
+        };
+        let now = self.now();
+        if let Some(wait) = throttled_for {
+            self.store.throttle(refresh.value.application_id.subscription(), now + wait).await?;
+        }
+        self.conclude(&refresh, event, now).await
+    }
+
+    async fn hand_out_share(&self, number: usize) -> Result<(), EngineError> {
+        let body = Message::PollShare { at_most: SHARE }.to_body();
+        let id = format!("poll:{}:{number}", self.now().timestamp_millis());
+        self.send_refresh_messages(&[Outgoing { id, body, due: None }]).await
+    }
+}
+
+/// Whether a round of looks may hand a part of them to the queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shares {
+    HandOut,
+    Keep,
+}
+
+/// The time of the next look that the store knows of.
+impl Engine {
+    /// When the next refresh is due, if any.
+    pub(super) async fn next_look(&self) -> Result<Option<Timestamp>, EngineError> {
+        Ok(self.store.next_wake().await?)
+    }
+}

@@ -1,0 +1,231 @@
+//! A rollout begins: an offer publish becomes one rollout, however often it arrives.
+
+use std::time::Duration;
+
+use tracing::info;
+use uuid::Uuid;
+
+use super::{Engine, EngineError};
+use crate::rollout::publish::Supersede;
+use crate::rollout::{Audience, OfferPublish, Plan, Purpose, Rollout, RolloutId, RolloutState, Timestamp, Version};
+use crate::store::{Claim, Versioned};
+
+/// How long a post without a submission's id and one with it count as the same publish (contracts/offer-publish.md §8).
+const JOINING_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an `Idempotency-Key` header is remembered (design §3.1).
+const HEADER_WINDOW: Duration = JOINING_WINDOW;
+
+/// By what a publish is known again.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// By its content: `purpose: rollOut`.
+    Content,
+    /// By the caller's `Idempotency-Key` header.
+    Header(String),
+    /// By plan and due time: a scheduled rollout.
+    Due(Timestamp),
+    /// By nothing: every arrival is a new one.
+    None,
+}
+
+/// What became of a publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The rollout.
+    pub rollout_id: RolloutId,
+    /// The key by which the same publish is known again.
+    pub idempotency_key: String,
+    /// Whether an earlier arrival had started it.
+    pub is_duplicate: bool,
+}
+
+/// Why a publish starts nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Another version of the plan is on its way.
+    #[error("version {version} of {plan} is on its way (rollout {blocker}); wait for its end, cancel it, or say \"supersede\": true")]
+    OnItsWay {
+        /// The plan.
+        plan: Plan,
+        /// The other version.
+        version: Version,
+        /// Its rollout.
+        blocker: RolloutId,
+    },
+    /// It would go back to an older version by accident.
+    #[error("version {version} is lower than the wanted version {wanted} of {plan}; to go back on purpose, say \"purpose\": \"repair\"")]
+    Lower {
+        /// The plan.
+        plan: Plan,
+        /// The version of the publish.
+        version: Version,
+        /// The wanted version.
+        wanted: Version,
+    },
+    /// A part of ours failed; nothing is half-done that a second try would not complete.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl From<crate::store::StoreError> for PublishError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl Engine {
+    /// Starts the rollout of a publish, or answers with the one that an earlier arrival started.
+    ///
+    /// The order is claim, store, send: a process that dies in between leaves a claim whose rollout the next arrival
+    /// completes, or a rollout that the timer finds.
+    pub async fn start_rollout(&self, publish: OfferPublish, identity: &Identity) -> Result<Started, PublishError> {
+        let now = self.now();
+        let (key, mut holder) = match identity {
+            Identity::Content => {
+                let keys = publish.content_keys();
+                let holder = self.content_holder(&publish, now).await?;
+                (keys.exact, holder)
+            }
+            Identity::Header(header) => self.header_holder(&publish.plan, header, now).await?,
+            Identity::Due(due) => {
+                let key = format!("due|{}|{}", publish.plan, due.timestamp());
+                let holder = self.store.key_holder(&key).await?;
+                (key, holder)
+            }
+            Identity::None => (format!("once|{}", Uuid::now_v7()), None),
+        };
+        let blockers = match holder {
+            Some(_) => Vec::new(),
+            None => self.refuse_or_supersede(&publish).await?,
+        };
+        let claim = Claim { rollout_id: RolloutId(Uuid::now_v7()), at: now };
+        if holder.is_none() {
+            holder = self.store.claim_key(&key, &claim).await?;
+        }
+        let is_duplicate = holder.is_some();
+        let rollout_id = holder.map_or(claim.rollout_id, |holder| holder.rollout_id);
+        if !is_duplicate && matches!(identity, Identity::Content) {
+            self.store.claim_key(&publish.content_keys().joining, &claim).await?;
+        }
+        self.create_rollout(rollout_id, publish, now).await?;
+        for blocker in blockers {
+            self.supersede(blocker, rollout_id).await?;
+        }
+        Ok(Started { rollout_id, idempotency_key: key, is_duplicate })
+    }
+
+    /// Stores the rollout unless it is there, and asks for its planning unless that has begun.
+    async fn create_rollout(&self, id: RolloutId, publish: OfferPublish, now: Timestamp) -> Result<(), EngineError> {
+        let mut rollout = Rollout::new(id, publish, now);
+        if rollout.publish.is_record_only() {
+            rollout.state = RolloutState::Completed;
+            rollout.ended_at = Some(now);
+        }
+        let stored = self.store.save_rollout(&Versioned::new(rollout.clone())).await?.is_stored();
+        if stored {
+            let OfferPublish { plan, version, .. } = &rollout.publish;
+            info!(rollout.id = %id, plan = %plan, version = %version, "Rollout {id} of version {version} for {plan} is stored");
+        } else if let Some(known) = self.store.rollout(id).await? {
+            rollout = known.value;
+        }
+        if rollout.state == RolloutState::Planning {
+            self.send_planning_message(&rollout).await?;
+        }
+        Ok(())
+    }
+
+    /// Who holds the content keys of a publish: the exact one, or the joining one where the earlier arrival named no
+    /// submission and is at most a day old.
+    async fn content_holder(&self, publish: &OfferPublish, now: Timestamp) -> Result<Option<Claim>, EngineError> {
+        let keys = publish.content_keys();
+        let exact = self.store.key_holder(&keys.exact).await?;
+        if exact.is_some() || publish.submission_id.is_none() {
+            return Ok(exact);
+        }
+        let Some(holder) = self.store.key_holder(&keys.joining).await? else { return Ok(None) };
+        let rollout = self.store.rollout(holder.rollout_id).await?;
+        let names_none = rollout.is_some_and(|rollout| rollout.value.publish.submission_id.is_none());
+        if names_none && holder.at + JOINING_WINDOW >= now {
+            // From now on this submission's key finds it without the window.
+            self.store.claim_key(&keys.exact, &holder).await?;
+            return Ok(Some(holder));
+        }
+        Ok(None)
+    }
+
+    /// The key that stands for a header within its window, and who holds it. A key that has run out is never used again.
+    async fn header_holder(
+        &self,
+        plan: &Plan,
+        header: &str,
+        now: Timestamp,
+    ) -> Result<(String, Option<Claim>), EngineError> {
+        let mut turn = 0u32;
+        loop {
+            let key = format!("header|{plan}|{header}|{turn}");
+            match self.store.key_holder(&key).await? {
+                Some(holder) if holder.at + HEADER_WINDOW < now => turn += 1,
+                holder => return Ok((key, holder)),
+            }
+        }
+    }
+
+    /// The rollouts of the same plan whose place this publish takes, or why it may not start (design §4).
+    async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Vec<RolloutId>, PublishError> {
+        if matches!(publish.purpose, Purpose::Restore | Purpose::Scheduled) {
+            return Ok(Vec::new());
+        }
+        if publish.purpose == Purpose::RollOut && publish.audience == Audience::All {
+            let wanted = self.wanted(&publish.plan).await?.value.version;
+            if let Some(wanted) = wanted.filter(|wanted| publish.version < *wanted) {
+                let OfferPublish { plan, version, .. } = publish.clone();
+                return Err(PublishError::Lower { plan, version, wanted });
+            }
+        }
+        let mut superseded = Vec::new();
+        for open in self.store.open_rollouts().await? {
+            let other = &open.value;
+            if other.publish.plan != publish.plan || other.publish.version == publish.version {
+                continue;
+            }
+            match other.state {
+                RolloutState::Paused { .. } | RolloutState::Halted { .. }
+                    if publish.version > other.publish.version || publish.purpose == Purpose::Repair =>
+                {
+                    superseded.push(other.id);
+                }
+                RolloutState::Planning | RolloutState::Running | RolloutState::Waiting { .. } => {
+                    if publish.supersede == Supersede::Refuse && publish.purpose != Purpose::Repair {
+                        return Err(PublishError::OnItsWay {
+                            plan: publish.plan.clone(),
+                            version: other.publish.version,
+                            blocker: other.id,
+                        });
+                    }
+                    superseded.push(other.id);
+                }
+                _ => {}
+            }
+        }
+        Ok(superseded)
+    }
+
+    /// Ends `blocker` in favour of `by`; its queued refreshes follow when the timer looks at it.
+    async fn supersede(&self, blocker: RolloutId, by: RolloutId) -> Result<(), EngineError> {
+        let now = self.now();
+        let changed = self
+            .change_rollout(blocker, |rollout, _| {
+                let goes_on = !rollout.state.is_ended();
+                if goes_on {
+                    rollout.cancel(Some(by), now);
+                }
+                goes_on
+            })
+            .await?;
+        if let Some((rollout, true)) = changed {
+            info!(rollout.id = %blocker, superseded_by = %by, "Rollout {blocker} is superseded by rollout {by}");
+            self.revert_wanted(&rollout).await?;
+        }
+        Ok(())
+    }
+}

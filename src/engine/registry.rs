@@ -1,0 +1,265 @@
+//! The registry of deployments: what notifications, imports and a person's commands do to it. A notification stores a
+//! fact and asks for a check; only ARM's answer ([`super::check`]) decides what becomes of it.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Engine, EngineError};
+use crate::queue::{Message, Outgoing};
+use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp};
+use crate::store::{PageRequest, Versioned};
+
+/// What ARM notified us of (contracts/arm.md §3.1), already parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notification {
+    /// The application.
+    pub application_id: ApplicationId,
+    /// PUT, PATCH or DELETE, as it was spelt.
+    pub event_type: String,
+    /// Accepted, Succeeded, Failed, Deleting, Deleted, as it was spelt.
+    pub provisioning_state: String,
+    /// When it happened.
+    pub event_time: Timestamp,
+    /// The plan and whether it is a preview purchase; `None` for a service-catalog application.
+    pub plan: Option<(Plan, bool)>,
+    /// The version it was deployed with.
+    pub version: Option<String>,
+    /// What failed, in words.
+    pub error: Option<String>,
+}
+
+/// One line of an import, already parsed. What is `None` leaves what is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Import {
+    /// The application.
+    pub application_id: ApplicationId,
+    /// The plan and whether it is a preview purchase.
+    pub plan: Option<(Plan, bool)>,
+    /// The version it was deployed with.
+    pub version: Option<String>,
+    /// The customer's tenant.
+    pub tenant_id: Option<String>,
+    /// The managed resource group's id.
+    pub managed_resource_group_id: Option<String>,
+    /// Its region.
+    pub location: Option<String>,
+}
+
+/// How many deployments an import made and changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// New ones.
+    pub imported: usize,
+    /// Known ones.
+    pub updated: usize,
+}
+
+/// How far ahead of ours ARM's clock may be.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+/// How many deployments are written at once.
+const PAGE: usize = 1_000;
+
+impl Engine {
+    /// Stores what a notification says and asks for a check. Once this is `Ok`, ARM may be answered 200.
+    ///
+    /// An event that is older than one we know changes nothing; the same event again only sends its message again.
+    pub async fn notify(&self, mut notification: Notification) -> Result<(), EngineError> {
+        let key = notification.application_id.key();
+        // Whoever knows `sig` could otherwise outdate every later event with one from the far future.
+        notification.event_time = notification.event_time.min(self.now() + CLOCK_SKEW);
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let known = self.deployment(&key).await?;
+            let newest = known.as_ref().and_then(|known| known.value.event_time);
+            if newest > Some(notification.event_time) {
+                info!(deployment.key = %key, "A notification about {} is older than one before it", notification.application_id);
+                return Ok(());
+            }
+            let is_same = newest == Some(notification.event_time);
+            let mut deployment = known
+                .unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
+            if !is_same {
+                note(&mut deployment.value, &notification, now);
+                if !self.store.save_deployments(std::slice::from_ref(&deployment)).await?[0].is_stored() {
+                    continue;
+                }
+            }
+            return self.send_check(&deployment.value).await;
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+
+    /// Imports deployments that an operator vouches for; later lines win over earlier ones of the same deployment.
+    pub async fn import(&self, imports: Vec<Import>) -> Result<Imported, EngineError> {
+        let mut imported = Imported::default();
+        for batch in imports.chunks(PAGE) {
+            let mut left: Vec<&Import> = batch.iter().collect();
+            for _ in 0..super::RACES {
+                left = self.import_batch(&left, &mut imported).await?;
+                if left.is_empty() {
+                    break;
+                }
+            }
+            if let Some(import) = left.first() {
+                return Err(EngineError::Contended { what: format!("deployment {}", import.application_id.key()) });
+            }
+        }
+        Ok(imported)
+    }
+
+    /// Writes a batch; returns the lines that have to be tried again, since somebody else changed their deployments.
+    async fn import_batch<'i>(
+        &self,
+        imports: &[&'i Import],
+        imported: &mut Imported,
+    ) -> Result<Vec<&'i Import>, EngineError> {
+        let now = self.now();
+        let keys: Vec<DeploymentKey> = imports.iter().map(|import| import.application_id.key()).collect();
+        let known = self.store.deployments_by_key(&keys).await?;
+        let mut seen = std::collections::HashSet::new();
+        let (mut lines, mut writes, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        for ((import, key), known) in imports.iter().zip(&keys).zip(known) {
+            if !seen.insert(key) {
+                again.push(*import);
+                continue;
+            }
+            let mut deployment =
+                known.unwrap_or_else(|| Versioned::new(Deployment::new(import.application_id.clone(), now)));
+            merge(&mut deployment.value, import, now);
+            lines.push(*import);
+            writes.push(deployment);
+        }
+        let saved = self.store.save_deployments(&writes).await?;
+        for ((saved, write), line) in saved.iter().zip(&writes).zip(lines) {
+            match (saved.is_stored(), &write.etag) {
+                (true, None) => imported.imported += 1,
+                (true, Some(_)) => imported.updated += 1,
+                (false, _) => again.push(line),
+            }
+        }
+        Ok(again)
+    }
+
+    /// Removes a deployment from the registry; whether it was there. A later notification brings it back.
+    pub async fn forget(&self, key: &DeploymentKey) -> Result<bool, EngineError> {
+        for _ in 0..super::RACES {
+            let Some(known) = self.deployment(key).await? else { return Ok(false) };
+            if self.store.remove_deployment(&known).await?.is_stored() {
+                return Ok(true);
+            }
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+
+    /// One deployment.
+    pub async fn deployment(&self, key: &DeploymentKey) -> Result<Option<Versioned<Deployment>>, EngineError> {
+        Ok(self.store.deployments_by_key(std::slice::from_ref(key)).await?.into_iter().next().flatten())
+    }
+
+    /// Sends the message for the check that is under way, if one is.
+    pub(super) async fn send_check(&self, deployment: &Deployment) -> Result<(), EngineError> {
+        let (Some(id), Some(check)) = (deployment.check_message_id(), &deployment.check) else { return Ok(()) };
+        let body = Message::CheckDeployment { key: deployment.key.clone() }.to_body();
+        let due = (check.due > self.now()).then_some(check.due);
+        self.send_refresh_messages(&[Outgoing { id, body, due }]).await
+    }
+
+    /// Sends again the messages of checks that are overdue, and forgets what has been gone for long.
+    pub(super) async fn send_lost_checks(&self) -> Result<(), EngineError> {
+        let now = self.now();
+        let lost = self.store.due_checks(now - crate::rollout::refresh::LOST_AFTER, PAGE).await?;
+        for mut deployment in lost {
+            if let Some(check) = &mut deployment.value.check {
+                check.due = now;
+                check.message += 1;
+            }
+            if self.store.save_deployments(std::slice::from_ref(&deployment)).await?[0].is_stored() {
+                warn!(deployment.key = %deployment.value.key, "The check of {} was lost and is sent again", deployment.value.application_id);
+                self.send_check(&deployment.value).await?;
+            }
+        }
+        self.store.forget_gone(now - crate::rollout::deployment::TOMBSTONE).await?;
+        Ok(())
+    }
+
+    /// Plans that a scheduled refresh is for: those with a wanted version, stored or of the settings.
+    pub(super) async fn plans_with_wanted_version(&self) -> Result<Vec<Plan>, EngineError> {
+        let mut plans: Vec<Plan> =
+            self.store.wanted_versions().await?.into_iter().map(|wanted| wanted.value.plan).collect();
+        for offer in &self.config.offers {
+            for (name, _) in &offer.plans {
+                let plan = Plan { publisher: offer.publisher.clone(), offer: offer.offer.clone(), plan: name.clone() };
+                if !plans.contains(&plan) {
+                    plans.push(plan);
+                }
+            }
+        }
+        Ok(plans)
+    }
+
+    /// Deployments for a list.
+    pub async fn deployments(
+        &self,
+        plan: Option<&Plan>,
+        page: &PageRequest,
+    ) -> Result<crate::store::Page<Versioned<Deployment>>, EngineError> {
+        Ok(self.store.deployments(plan, page).await?)
+    }
+}
+
+/// Writes into the record what the notification says. The state it names is a claim until ARM was read, except that a
+/// deletion under way stops work at once: the worst that a forged one can do is delay.
+fn note(deployment: &mut Deployment, notification: &Notification, now: Timestamp) {
+    if let Some((plan, preview)) = &notification.plan {
+        // A known plan stays until ARM says otherwise, since whoever knows `sig` can post anything.
+        if deployment.plan.is_none() || !deployment.confirmed {
+            deployment.plan = Some(plan.clone());
+            deployment.preview = *preview;
+        }
+        deployment.kind.get_or_insert_with(|| "MarketPlace".to_owned());
+    } else {
+        deployment.kind.get_or_insert_with(|| "ServiceCatalog".to_owned());
+    }
+    if deployment.version.is_none() {
+        deployment.version.clone_from(&notification.version);
+    }
+    let is_late_put = notification.event_type.eq_ignore_ascii_case("PUT");
+    if !deployment.confirmed || !is_late_put || notification.provisioning_state.eq_ignore_ascii_case("Succeeded") {
+        deployment.provisioning_state = Some(stated(notification));
+    }
+    deployment.event_time = Some(notification.event_time);
+    deployment.event_error.clone_from(&notification.error);
+    deployment.updated_at = now;
+    deployment.ask_check(now);
+}
+
+/// The state that a notification names, in ARM's words for the application: a failed deletion leaves it in place.
+fn stated(notification: &Notification) -> String {
+    let is_delete = notification.event_type.eq_ignore_ascii_case("DELETE");
+    if is_delete && notification.provisioning_state.eq_ignore_ascii_case("Failed") {
+        "Succeeded".to_owned()
+    } else {
+        notification.provisioning_state.clone()
+    }
+}
+
+fn merge(deployment: &mut Deployment, import: &Import, now: Timestamp) {
+    if let Some((plan, preview)) = &import.plan {
+        deployment.plan = Some(plan.clone());
+        deployment.preview = *preview;
+    }
+    for (known, said) in [
+        (&mut deployment.version, &import.version),
+        (&mut deployment.tenant_id, &import.tenant_id),
+        (&mut deployment.managed_resource_group_id, &import.managed_resource_group_id),
+        (&mut deployment.location, &import.location),
+    ] {
+        if said.is_some() {
+            known.clone_from(said);
+        }
+    }
+    deployment.confirmed = true;
+    deployment.gone_since = None;
+    deployment.updated_at = now;
+}

@@ -1,0 +1,57 @@
+//! ScheduledRefresh: a gentle rollout of the wanted version over all deployments of each plan. Repairs drift, since any
+//! customer can set itself to any published version (contracts/arm.md §1.2).
+
+use tracing::{info, warn};
+
+use super::publish::{Identity, PublishError};
+use super::{Engine, EngineError};
+use crate::rollout::publish::Supersede;
+use crate::rollout::strategy::MaxInFlight;
+use crate::rollout::{Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
+
+/// How many refreshes of a scheduled rollout are on their way at once: it is in no hurry.
+const GENTLE: u32 = 50;
+
+impl Engine {
+    /// Starts a rollout for each plan that has a wanted version and no rollout on its way. `due` is the time this run was
+    /// due: the same run twice starts nothing twice.
+    pub async fn scheduled_refresh(&self, due: Timestamp) -> Result<(), EngineError> {
+        for plan in self.plans_with_wanted_version().await? {
+            let Some(version) = self.wanted(&plan).await?.value.version else { continue };
+            let open = self.store.open_rollouts().await?;
+            if let Some(other) = open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended()) {
+                info!(
+                    plan = %plan, rollout.id = %other.value.id,
+                    "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()
+                );
+                continue;
+            }
+            let publish = self.scheduled_publish(plan, version);
+            match self.start_rollout(publish, &Identity::Due(due)).await {
+                Ok(started) => info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id),
+                Err(PublishError::Engine(error)) => return Err(error),
+                Err(refused) => warn!("The scheduled refresh was refused: {refused}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn scheduled_publish(&self, plan: Plan, version: Version) -> OfferPublish {
+        let strategy = self.offer(&plan.publisher, &plan.offer).map(|offer| offer.strategy.clone()).unwrap_or_default();
+        let gentle = MaxInFlight::try_from(GENTLE).unwrap_or(strategy.max_in_flight);
+        let max_in_flight = if strategy.max_in_flight.get() < gentle.get() { strategy.max_in_flight } else { gentle };
+        OfferPublish {
+            plan,
+            version,
+            target: Target::Live,
+            audience: Audience::All,
+            purpose: Purpose::Scheduled,
+            submission_id: None,
+            published_at: None,
+            scope: Vec::new(),
+            strategy: Strategy { max_in_flight, ..strategy },
+            supersede: Supersede::Refuse,
+            note: Some("scheduled refresh".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! RefreshDeployment: one step of one refresh. Loads it, asks the domain, saves *submitting* under a lease, posts, saves
+//! what ARM answered, sends what is next. A message that comes twice, late or out of order finds another state and does
+//! nothing.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::{Engine, EngineError, Mode, refresh_message};
+use crate::arm::Posted;
+use crate::rollout::{
+    Actor, Applied, Deployment, DeploymentKey, Event, Next, Readiness, Refresh, RefreshState, Rollout, RolloutId,
+    RolloutState, SkipReason, Timestamp,
+};
+use crate::store::Versioned;
+
+/// How long a step waits for one of the process's places for calls before it comes back later.
+const ADMISSION: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// One step of one refresh.
+    pub async fn refresh_deployment(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
+        // The place is taken first, so that the rollout's state is read just before the POST (design §4).
+        let Ok(place) = tokio::time::timeout(ADMISSION, self.arm.admit_post()).await else {
+            return self.come_back_later(id, key).await;
+        };
+        let now = self.now();
+        let Some((refresh, event)) = self.decide_step(id, key, now).await? else { return Ok(()) };
+        let (next, action) = match refresh.value.apply(event, now, &self.config.policy) {
+            Ok(decided) => decided,
+            Err(illegal) => {
+                warn!(rollout.id = %id, deployment.key = %key, "Refresh of {}: {illegal}", refresh.value.application_id);
+                return Ok(());
+            }
+        };
+        if next == refresh.value {
+            return Ok(());
+        }
+        let Some(saved) = self.save_refresh(&refresh.with(next)).await? else { return Ok(()) };
+        if action != Next::Post {
+            return self.follow_up(&saved.value, action).await;
+        }
+        let posted = self
+            .arm
+            .refresh_permissions(place, &saved.value.application_id, saved.value.version, saved.value.request_id())
+            .await;
+        self.note_answer(saved, posted).await
+    }
+
+    /// What is to happen to the refresh now, from everything that is stored about it.
+    async fn decide_step(
+        &self,
+        id: RolloutId,
+        key: &DeploymentKey,
+        now: Timestamp,
+    ) -> Result<Option<(Versioned<Refresh>, Event)>, EngineError> {
+        let (refresh, rollout, deployment) = tokio::try_join!(
+            self.store.refresh(id, key),
+            self.store.rollout(id),
+            self.store.deployments_by_key(std::slice::from_ref(key)),
+        )?;
+        let (Some(refresh), Some(rollout)) = (refresh, rollout) else {
+            warn!(rollout.id = %id, deployment.key = %key, "A message names a refresh of rollout {id} that is not stored");
+            return Ok(None);
+        };
+        if !matches!(refresh.value.state, RefreshState::Queued { .. }) {
+            return Ok(None);
+        }
+        let deployment = deployment.into_iter().flatten().next().map(|deployment| deployment.value);
+        let event = match may_be_posted(&rollout.value, deployment.as_ref(), self.config.mode) {
+            Some(event) => event,
+            None => {
+                let subscription = refresh.value.application_id.subscription();
+                match self.store.throttled_until(subscription).await? {
+                    Some(until) if until > now => Event::Delay { until },
+                    _ => Event::Submit,
+                }
+            }
+        };
+        Ok(Some((refresh, event)))
+    }
+
+    async fn come_back_later(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
+        if let Some(refresh) = self.store.refresh(id, key).await?
+            && matches!(refresh.value.state, RefreshState::Queued { due: Some(_), .. })
+        {
+            let until = self.now() + ADMISSION;
+            self.apply_to_all(&[refresh], &Event::Delay { until }).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_answer(&self, submitting: Versioned<Refresh>, posted: Posted) -> Result<(), EngineError> {
+        let now = self.now();
+        let Posted { answer, correlation_id, throttled_for } = posted;
+        if let Some(wait) = throttled_for {
+            self.store.throttle(submitting.value.application_id.subscription(), now + wait).await?;
+        }
+        let event = Event::Answered { answer, correlation_id };
+        self.conclude(&submitting, event, now).await
+    }
+
+    /// Applies what ARM said to a refresh that this worker has for itself, saves, and does what comes next.
+    pub(super) async fn conclude(
+        &self,
+        refresh: &Versioned<Refresh>,
+        event: Event,
+        now: Timestamp,
+    ) -> Result<(), EngineError> {
+        let (next, action) = match refresh.value.apply(event, now, &self.config.policy) {
+            Ok(decided) => decided,
+            Err(illegal) => {
+                warn!(rollout.id = %refresh.value.rollout_id, "Refresh of {}: {illegal}", refresh.value.application_id);
+                return Ok(());
+            }
+        };
+        if matches!(next.state, RefreshState::Succeeded { .. }) {
+            // First, and harmless if the race is lost: who won it learned the same.
+            let applied = Applied { version: next.version, rollout_id: next.rollout_id, at: now };
+            self.store.record_applied(&next.key, &applied).await?;
+        }
+        match self.save_refresh(&refresh.with(next)).await? {
+            Some(saved) => self.follow_up(&saved.value, action).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn follow_up(&self, refresh: &Refresh, action: Next) -> Result<(), EngineError> {
+        if refresh.state.is_terminal() {
+            note_end(refresh);
+        }
+        if let Next::Send { at } = action {
+            self.send_refresh_messages(&[refresh_message(refresh, at)]).await?;
+        }
+        if let RefreshState::Failed { failure } = &refresh.state
+            && failure.actor == Actor::Offer
+        {
+            self.review_rollout(refresh.rollout_id).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be.
+fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode) -> Option<Event> {
+    match &rollout.state {
+        RolloutState::Running if mode == Mode::Act => {}
+        RolloutState::Canceled { superseded_by: Some(by) } => return Some(Event::Supersede { by: *by }),
+        RolloutState::Canceled { superseded_by: None } => return Some(Event::Cancel),
+        _ => return Some(Event::PutBack),
+    }
+    let deployment = deployment?;
+    match deployment.readiness() {
+        Readiness::Ready => None,
+        Readiness::NotReady => Some(Event::Skip { why: SkipReason::NotReady }),
+        Readiness::Leaving if deployment.gone_since.is_some() => Some(Event::Skip { why: SkipReason::Gone }),
+        Readiness::Leaving => Some(Event::Skip { why: SkipReason::Deleting }),
+    }
+}
+
+fn note_end(refresh: &Refresh) {
+    let Refresh { rollout_id, application_id, version, state, .. } = refresh;
+    match state {
+        RefreshState::Failed { failure } => warn!(
+            rollout.id = %rollout_id, deployment.key = %refresh.key, error.code = %failure.code,
+            "The refresh of {application_id} to {version} failed: {}", failure.message
+        ),
+        RefreshState::TimedOut => warn!(
+            rollout.id = %rollout_id, deployment.key = %refresh.key,
+            "The refresh of {application_id} to {version} never ended"
+        ),
+        _ => info!(
+            rollout.id = %rollout_id, deployment.key = %refresh.key,
+            "The refresh of {application_id} to {version} is {}", state.name()
+        ),
+    }
+}

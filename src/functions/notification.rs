@@ -1,0 +1,112 @@
+//! Notification: ARM tells what happened to a managed application (contracts/arm.md §3.1). Stores the fact and answers
+//! 200; what it means is decided by the check that follows.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::Query;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use subtle::ConstantTimeEq;
+
+use super::App;
+use super::api::{FieldError, Problem};
+use super::problem;
+use crate::engine::registry::Notification;
+use crate::rollout::{ApplicationId, Plan, Timestamp};
+
+/// The largest notification that is read; Azure's are below 4 KB.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// The query: the guard that the publisher put into the notification endpoint's URL.
+#[derive(Deserialize)]
+pub struct Guard {
+    sig: Option<String>,
+}
+
+/// The body. Only what is needed is required; what Azure leaves out or adds is tolerated.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    event_type: Option<String>,
+    application_id: Option<String>,
+    event_time: Option<String>,
+    provisioning_state: Option<String>,
+    plan: Option<BodyPlan>,
+    error: Option<BodyError>,
+}
+
+#[derive(Deserialize)]
+struct BodyPlan {
+    publisher: Option<String>,
+    product: Option<String>,
+    name: Option<String>,
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct BodyError {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// One notification.
+pub async fn post(Extension(app): Extension<Arc<App>>, Query(guard): Query<Guard>, body: Bytes) -> Response {
+    match receive(&app, guard.sig.as_deref(), &body).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn receive(app: &App, sig: Option<&str>, body: &Bytes) -> Result<(), Problem> {
+    if app.notification_sigs.is_empty() {
+        return Err(problem::not_configured("notifications are refused: set NOTIFICATION_SIG"));
+    }
+    let sig = sig.unwrap_or_default().as_bytes();
+    let is_known = app.notification_sigs.iter().fold(false, |known, accepted| known | bool::from(accepted.as_bytes().ct_eq(sig)));
+    if !is_known {
+        return Err(problem::unauthorized("the query parameter sig is missing or wrong"));
+    }
+    if body.len() > BODY_LIMIT {
+        return Err(problem::invalid_field("body", "larger than 1 MiB"));
+    }
+    let notification = parse(body, app.engine.now())?;
+    Ok(app.engine.notify(notification).await?)
+}
+
+fn parse(body: &Bytes, now: Timestamp) -> Result<Notification, Problem> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| problem::invalid_field("body", error.to_string()))?;
+    let mut errors = Vec::new();
+    let mut required = |field: &str, value: Option<String>| {
+        if value.as_deref().is_none_or(str::is_empty) {
+            errors.push(FieldError { field: field.to_owned(), why: "required".to_owned() });
+        }
+        value.unwrap_or_default()
+    };
+    let event_type = required("eventType", body.event_type);
+    let provisioning_state = required("provisioningState", body.provisioning_state);
+    let application_id = required("applicationId", body.application_id);
+    let application_id = match application_id.parse::<ApplicationId>() {
+        Ok(id) => Some(id),
+        Err(_) if application_id.is_empty() => None,
+        Err(error) => {
+            errors.push(FieldError { field: "applicationId".to_owned(), why: error.to_string() });
+            None
+        }
+    };
+    let (Some(application_id), true) = (application_id, errors.is_empty()) else {
+        return Err(problem::invalid(errors));
+    };
+    let event_time = body.event_time.and_then(|time| time.parse::<Timestamp>().ok()).unwrap_or(now);
+    let version = body.plan.as_ref().and_then(|plan| plan.version.clone());
+    let plan = body.plan.and_then(|plan| {
+        // A plan whose ids cannot be read is left to the check, which asks ARM.
+        Plan::parse(&plan.publisher?, &plan.product?, &plan.name?).ok()
+    });
+    let error = body.error.map(|error| {
+        format!("{}: {}", error.code.as_deref().unwrap_or("Unknown"), error.message.as_deref().unwrap_or("no message"))
+    });
+    Ok(Notification { application_id, event_type, provisioning_state, event_time, plan, version, error })
+}

@@ -1,0 +1,64 @@
+//! OfferPublishes: an offer publish, posted from CI or by hand, starts a rollout once.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+
+use super::App;
+use super::api::{Problem, PublishAccepted};
+use super::{problem, publish_request};
+use crate::engine::publish::{Identity, PublishError, Started};
+use crate::rollout::{OfferPublish, Purpose};
+
+/// One publish.
+pub async fn post(Extension(app): Extension<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
+    match accept(&app, &headers, &body).await {
+        Ok((status, accepted)) => (status, Json(accepted)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn accept(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(StatusCode, PublishAccepted), Problem> {
+    let publish = publish_request::parse(body, &app.engine)?;
+    let identity = identity(&publish, headers)?;
+    let started = app.engine.start_rollout(publish, &identity).await?;
+    let status = if started.is_duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, view(started)))
+}
+
+/// By what the publish is known again (design §3.1).
+pub fn identity(publish: &OfferPublish, headers: &HeaderMap) -> Result<Identity, Problem> {
+    if publish.purpose == Purpose::RollOut {
+        return Ok(Identity::Content);
+    }
+    header_identity(headers)
+}
+
+/// The `Idempotency-Key` header, where there is one.
+pub fn header_identity(headers: &HeaderMap) -> Result<Identity, Problem> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(Identity::None) };
+    match key.to_str() {
+        Ok(key) if (1..=200).contains(&key.len()) => Ok(Identity::Header(key.to_owned())),
+        _ => Err(problem::invalid_field("Idempotency-Key", "expected 1 to 200 visible ASCII characters")),
+    }
+}
+
+fn view(started: Started) -> PublishAccepted {
+    PublishAccepted {
+        rollout_id: started.rollout_id,
+        idempotency_key: started.idempotency_key,
+        duplicate_of: started.is_duplicate.then_some(started.rollout_id),
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::OnItsWay { .. } | PublishError::Lower { .. } => problem::conflict(error.to_string()),
+            PublishError::Engine(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! PlanRollout: a message of the rollout queue.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::response::Response;
+
+use super::App;
+use super::envelope::{self, InvocationError};
+use crate::queue::Message;
+
+/// One page of the walk over a plan's deployments.
+pub async fn invoke(Extension(app): Extension<Arc<App>>, body: Bytes) -> Response {
+    envelope::answer(plan(&app, &body).await)
+}
+
+async fn plan(app: &App, body: &Bytes) -> Result<(), InvocationError> {
+    match envelope::message(body)? {
+        Message::PlanRollout { rollout_id } => Ok(app.engine.plan_rollout(rollout_id).await?),
+        _ => Err(InvocationError::WrongQueue),
+    }
+}

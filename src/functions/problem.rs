@@ -1,0 +1,94 @@
+//! Errors of the HTTP API as `application/problem+json` (RFC 9457): what was wrong, which member, what to do.
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tracing::error;
+
+use super::api::{FieldError, PROBLEM_JSON, Problem};
+use crate::engine::EngineError;
+use crate::store::StoreError;
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(self)).into_response()
+    }
+}
+
+fn problem(status: StatusCode, detail: impl Into<String>) -> Problem {
+    Problem {
+        kind: "about:blank".to_owned(),
+        title: status.canonical_reason().unwrap_or("Error").to_owned(),
+        status: status.as_u16(),
+        detail: Some(detail.into()),
+        errors: Vec::new(),
+    }
+}
+
+/// 400: members of the request are wrong, each named.
+pub fn invalid(errors: Vec<FieldError>) -> Problem {
+    let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+    let detail = format!("wrong or missing: {}", fields.join(", "));
+    Problem { errors, ..problem(StatusCode::BAD_REQUEST, detail) }
+}
+
+/// 400: one member of the request is wrong.
+pub fn invalid_field(field: &str, why: impl Into<String>) -> Problem {
+    invalid(vec![FieldError { field: field.to_owned(), why: why.into() }])
+}
+
+/// 401: the caller did not show what it has to.
+pub fn unauthorized(detail: &str) -> Problem {
+    problem(StatusCode::UNAUTHORIZED, detail)
+}
+
+/// 404 with words.
+pub fn missing(detail: impl Into<String>) -> Problem {
+    problem(StatusCode::NOT_FOUND, detail)
+}
+
+/// 409: the state does not allow it.
+pub fn conflict(detail: impl Into<String>) -> Problem {
+    problem(StatusCode::CONFLICT, detail)
+}
+
+/// 503: settings are absent.
+pub fn not_configured(detail: &str) -> Problem {
+    problem(StatusCode::SERVICE_UNAVAILABLE, detail)
+}
+
+/// 500: ours.
+pub fn internal(detail: &str) -> Problem {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, detail)
+}
+
+/// 404 for a path that is no route.
+pub async fn not_found() -> Problem {
+    missing("there is no such route")
+}
+
+/// 405 for a method that the route does not have.
+pub async fn method_not_allowed() -> Problem {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "the route does not take this method")
+}
+
+impl From<EngineError> for Problem {
+    fn from(failure: EngineError) -> Self {
+        match failure {
+            EngineError::Store(StoreError::InvalidContinuation) => {
+                invalid_field("continuation", "not one that this list gave out; start without it")
+            }
+            failure => {
+                error!("A request failed: {failure}");
+                internal(&format!("{failure}; nothing is half-done, try again"))
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        EngineError::from(error).into()
+    }
+}

@@ -1,0 +1,148 @@
+//! The body of a publish, checked member by member: one answer names every bad field.
+
+use axum::body::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::api::{FieldError, Problem, PublishRequest};
+use super::problem;
+use crate::engine::Engine;
+use crate::rollout::publish::{InvalidPlan, Supersede};
+use crate::rollout::{
+    ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version,
+};
+
+/// The largest body that is read.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The longest note.
+const NOTE_LIMIT: usize = 2_000;
+
+/// Reads a publish. Where it names no strategy, the offer's is taken.
+pub fn parse(body: &Bytes, engine: &Engine) -> Result<OfferPublish, Problem> {
+    if body.len() > BODY_LIMIT {
+        return Err(problem::invalid_field("body", "larger than 16 MiB"));
+    }
+    let request: PublishRequest =
+        serde_json::from_slice(body).map_err(|error| problem::invalid_field("body", error.to_string()))?;
+    check(request, engine).map_err(problem::invalid)
+}
+
+fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<FieldError>> {
+    let mut fields = Fields::default();
+    for name in request.unknown.keys() {
+        fields.refuse(name, "there is no such member");
+    }
+    let publisher = fields.required::<String>("publisher", request.publisher);
+    let offer = fields.required::<String>("offer", request.offer);
+    let plan = fields.required::<String>("plan", request.plan);
+    let plan = match (publisher, offer, plan) {
+        (Some(publisher), Some(offer), Some(plan)) => match Plan::parse(&publisher, &offer, &plan) {
+            Ok((plan, _)) => Some(plan),
+            Err(error @ InvalidPlan { field }) => {
+                fields.refuse(field, error.to_string());
+                None
+            }
+        },
+        _ => None,
+    };
+    let version = fields.required::<Version>("version", request.version);
+    let target = fields.required_word::<Target>("target", request.target, "expected \"preview\" or \"live\"");
+    let audience = fields.word::<Audience>("audience", request.audience, "expected \"preview\" or \"all\"");
+    let purpose = fields
+        .word::<Purpose>("purpose", request.purpose, "expected \"rollOut\", \"repair\" or \"restore\"")
+        .unwrap_or_default();
+    if purpose == Purpose::Scheduled {
+        fields.refuse("purpose", "expected \"rollOut\", \"repair\" or \"restore\"");
+    }
+    let supersede = match fields.optional::<bool>("supersede", request.supersede) {
+        Some(true) => Supersede::Replace,
+        _ => Supersede::Refuse,
+    };
+    let submission_id = fields.optional::<String>("submissionId", request.submission_id);
+    if submission_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > 200) {
+        fields.refuse("submissionId", "expected 1 to 200 characters");
+    }
+    let note = fields.optional::<String>("note", request.note);
+    if note.as_ref().is_some_and(|note| note.chars().count() > NOTE_LIMIT) {
+        fields.refuse("note", "expected at most 2,000 characters");
+    }
+    let published_at = fields.optional::<Timestamp>("publishedAt", request.published_at);
+    let strategy = fields.optional::<Strategy>("strategy", request.strategy);
+    let scope = fields.scope(request.scope);
+    let (Some(plan), Some(version), Some(target), true) = (plan, version, target, fields.0.is_empty()) else {
+        return Err(fields.0);
+    };
+    let default_audience = match target {
+        Target::Preview => Audience::Preview,
+        Target::Live => Audience::All,
+    };
+    Ok(OfferPublish {
+        strategy: strategy.unwrap_or_else(|| engine.default_strategy(&plan)),
+        plan,
+        version,
+        target,
+        audience: audience.unwrap_or(default_audience),
+        purpose,
+        submission_id,
+        published_at,
+        scope,
+        supersede,
+        note,
+    })
+}
+
+/// The wrong fields found so far.
+#[derive(Default)]
+struct Fields(Vec<FieldError>);
+
+impl Fields {
+    fn refuse(&mut self, field: &str, why: impl Into<String>) {
+        self.0.push(FieldError { field: field.to_owned(), why: why.into() });
+    }
+
+    fn optional<T: DeserializeOwned>(&mut self, field: &str, value: Option<Value>) -> Option<T> {
+        let value = value.filter(|value| !value.is_null())?;
+        serde_json::from_value(value).map_err(|error| self.refuse(field, error.to_string())).ok()
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, field: &str, value: Option<Value>) -> Option<T> {
+        if value.as_ref().is_none_or(Value::is_null) {
+            self.refuse(field, "required");
+        }
+        self.optional(field, value)
+    }
+
+    fn word<T: DeserializeOwned>(&mut self, field: &str, value: Option<Value>, expected: &str) -> Option<T> {
+        let value = value.filter(|value| !value.is_null())?;
+        serde_json::from_value(value).map_err(|_| self.refuse(field, expected)).ok()
+    }
+
+    fn required_word<T: DeserializeOwned>(&mut self, field: &str, value: Option<Value>, expected: &str) -> Option<T> {
+        if value.as_ref().is_none_or(Value::is_null) {
+            self.refuse(field, format!("required: {expected}"));
+        }
+        self.word(field, value, expected)
+    }
+
+    /// `{"applicationIds": []}`; each id that is wrong is named by its place.
+    fn scope(&mut self, value: Option<Value>) -> Vec<ApplicationId> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Vec::new() };
+        let Value::Object(mut scope) = value else {
+            self.refuse("scope", "expected {\"applicationIds\": []}");
+            return Vec::new();
+        };
+        let ids = scope.remove("applicationIds");
+        for name in scope.keys() {
+            self.refuse(&format!("scope.{name}"), "there is no such member");
+        }
+        let texts = self.optional::<Vec<String>>("scope.applicationIds", ids).unwrap_or_default();
+        let mut ids = Vec::with_capacity(texts.len());
+        for (at, text) in texts.iter().enumerate() {
+            match text.parse() {
+                Ok(id) => ids.push(id),
+                Err(error) => self.refuse(&format!("scope.applicationIds[{at}]"), format!("{error}")),
+            }
+        }
+        ids
+    }
+}

@@ -1,0 +1,25 @@
+//! RefreshDeployment: a message of the refresh queue: a refresh's next step, a check of one deployment, a share of looks.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::response::Response;
+
+use super::App;
+use super::envelope::{self, InvocationError};
+use crate::queue::Message;
+
+/// One step.
+pub async fn invoke(Extension(app): Extension<Arc<App>>, body: Bytes) -> Response {
+    envelope::answer(step(&app, &body).await)
+}
+
+async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
+    match envelope::message(body)? {
+        Message::Refresh { rollout_id, key } => Ok(app.engine.refresh_deployment(rollout_id, &key).await?),
+        Message::CheckDeployment { key } => Ok(app.engine.check_deployment(&key).await?),
+        Message::PollShare { at_most } => Ok(app.engine.poll_share(at_most).await?),
+        Message::PlanRollout { .. } => Err(InvocationError::WrongQueue),
+    }
+}

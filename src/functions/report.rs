@@ -1,0 +1,132 @@
+//! The report of a rollout: every refresh with version, way, result, actor, error, times and command; as JSON or CSV,
+//! written page by page so that a hundred thousand refreshes need no memory.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use futures_util::stream::{self, Stream};
+
+use super::api::{RefreshView, RolloutView};
+use super::{App, views};
+use crate::rollout::RolloutId;
+use crate::store::{PageRequest, StoreError};
+
+/// How many refreshes are written at once.
+const PAGE: usize = 1_000;
+
+/// Where the writing stands.
+enum Place {
+    Head,
+    Page { continuation: Option<String>, is_first: bool },
+    Foot,
+    Done,
+}
+
+/// `{"rollout": …, "refreshes": […]}`.
+pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    let id = rollout.id;
+    let head = serde_json::to_string(&rollout).unwrap_or_else(|_| "null".to_owned());
+    pages(app, id, format!(r#"{{"rollout":{head},"refreshes":["#), "]}\n", |refreshes, is_first| {
+        let mut text = String::new();
+        for (at, refresh) in refreshes.iter().enumerate() {
+            if at > 0 || !is_first {
+                text.push(',');
+            }
+            text.push('\n');
+            text.push_str(&serde_json::to_string(refresh).unwrap_or_else(|_| "null".to_owned()));
+        }
+        text
+    })
+}
+
+/// One line for each refresh under a line of names.
+pub fn csv(app: Arc<App>, id: RolloutId) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    let names = "applicationId,state,why,way,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell\r\n";
+    pages(app, id, names.to_owned(), "", |refreshes, _| {
+        let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
+        for refresh in refreshes {
+            // Writing to memory cannot fail, and every record has as many fields as the first.
+            let _ = writer.write_record(record(refresh));
+        }
+        String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+    })
+}
+
+fn record(refresh: &RefreshView) -> Vec<String> {
+    fn text<T: serde::Serialize>(value: &Option<T>) -> String {
+        match value.as_ref().map(serde_json::to_value) {
+            Some(Ok(serde_json::Value::String(text))) => text,
+            Some(Ok(other)) => other.to_string(),
+            _ => String::new(),
+        }
+    }
+    let error = refresh.error.as_ref();
+    [
+        refresh.application_id.to_string(),
+        refresh.state.word().to_owned(),
+        text(&refresh.why),
+        text(&refresh.way),
+        refresh.attempts.to_string(),
+        refresh.polls.to_string(),
+        text(&refresh.verified),
+        text(&error.map(|error| error.actor)),
+        text(&error.map(|error| &error.code)),
+        text(&error.map(|error| &error.message)),
+        text(&refresh.correlation_id),
+        text(&refresh.submitted_at),
+        text(&refresh.ended_at),
+        text(&refresh.command),
+        text(&refresh.command_powershell),
+    ]
+    .into_iter()
+    .map(harmless)
+    .collect()
+}
+
+/// A spreadsheet takes a cell that begins with one of these for a formula; Azure's words are not to be one.
+fn harmless(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
+
+fn pages(
+    app: Arc<App>,
+    id: RolloutId,
+    head: String,
+    foot: &'static str,
+    write: impl Fn(&[RefreshView], bool) -> String + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, StoreError>> {
+    let start = (Place::Head, app, head, write);
+    stream::try_unfold(start, move |(place, app, head, write)| async move {
+        match place {
+            Place::Head => {
+                let text = Bytes::from(head);
+                let place = Place::Page { continuation: None, is_first: true };
+                Ok(Some((text, (place, app, String::new(), write))))
+            }
+            Place::Page { continuation, is_first } => {
+                let request = PageRequest { continuation, top: PAGE };
+                let page = app.engine.store().refreshes(id, None, &request).await?;
+                let refreshes: Vec<_> = page.items.iter().map(|refresh| views::refresh(&refresh.value)).collect();
+                let text = write(&refreshes, is_first);
+                let place = match page.next {
+                    Some(next) => Place::Page { continuation: Some(next), is_first: is_first && refreshes.is_empty() },
+                    None => Place::Foot,
+                };
+                Ok(Some((Bytes::from(text), (place, app, head, write))))
+            }
+            Place::Foot => Ok(Some((Bytes::from_static(foot.as_bytes()), (Place::Done, app, head, write)))),
+            Place::Done => Ok(None),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_that_a_spreadsheet_would_run_is_made_harmless() {
+        assert_eq!(harmless("=cmd()".into()), "'=cmd()");
+        assert_eq!(harmless("plain = text".into()), "plain = text");
+    }
+}

@@ -1,0 +1,168 @@
+//! Rollouts: list, show, refreshes of one, start by hand, dry run, commands, report (design §8).
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Deserialize;
+
+use super::api::{
+    DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView,
+};
+use super::list::{self, ListQuery};
+use super::{App, offer_publishes, problem, publish_request, report, views};
+use crate::engine::commands::CommandError;
+use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
+
+/// `GET /api/rollouts`, the newest first.
+pub async fn list(
+    Extension(app): Extension<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<RolloutView>>, Problem> {
+    let page = app.engine.store().rollouts(&query.page_request()?).await?;
+    let mut value = Vec::with_capacity(page.items.len());
+    for rollout in &page.items {
+        value.push(view(&app, rollout).await?);
+    }
+    Ok(Json(Page { value, next_link: page.next.map(|next| list::next_link("/api/rollouts", &[], &query, &next)) }))
+}
+
+/// The query of `POST /api/rollouts`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartQuery {
+    dry_run: Option<String>,
+}
+
+/// `POST /api/rollouts`: a rollout by hand, or a dry run of one.
+pub async fn start(
+    Extension(app): Extension<Arc<App>>,
+    Query(query): Query<StartQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let publish = publish_request::parse(&body, &app.engine)?;
+    match query.dry_run.as_deref() {
+        Some("true") => return Ok(Json(dry_run(&app, &publish).await?).into_response()),
+        None | Some("false") => {}
+        Some(_) => return Err(problem::invalid_field("dryRun", "expected true or false")),
+    }
+    let started = app.engine.start_rollout(publish, &offer_publishes::header_identity(&headers)?).await?;
+    let status = if started.is_duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(stored(&app, started.rollout_id).await?)).into_response())
+}
+
+async fn dry_run(app: &App, publish: &OfferPublish) -> Result<DryRun, Problem> {
+    let run = app.engine.dry_run(publish).await?;
+    Ok(DryRun {
+        version: publish.version,
+        called: run.called.into_iter().map(|(application_id, wave)| DryRunCall { application_id, wave }).collect(),
+        skipped: run
+            .skipped
+            .into_iter()
+            .map(|(application_id, why)| DryRunSkip { application_id, why: views::skip_reason(why).to_owned() })
+            .collect(),
+    })
+}
+
+/// `GET /api/rollouts/{id}`.
+pub async fn show(Extension(app): Extension<Arc<App>>, Path(id): Path<String>) -> Result<Json<RolloutView>, Problem> {
+    Ok(Json(stored(&app, rollout_id(&id)?).await?))
+}
+
+/// The query of `GET /api/rollouts/{id}/refreshes`.
+#[derive(Deserialize)]
+pub struct RefreshesQuery {
+    state: Option<String>,
+    #[serde(flatten)]
+    list: ListQuery,
+}
+
+/// `GET /api/rollouts/{id}/refreshes?state=`.
+pub async fn refreshes(
+    Extension(app): Extension<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<RefreshesQuery>,
+) -> Result<Json<Page<RefreshView>>, Problem> {
+    let id = rollout_id(&id)?;
+    stored(&app, id).await?;
+    let standings = match query.state.as_deref() {
+        None => None,
+        Some(word) => match RefreshWord::from_word(word) {
+            Some(word) => Some(views::standings(word)),
+            None => {
+                let words: Vec<_> = RefreshWord::ALL.iter().map(|word| word.word()).collect();
+                return Err(problem::invalid_field("state", format!("expected one of {}", words.join(", "))));
+            }
+        },
+    };
+    let page = app.engine.store().refreshes(id, standings.as_deref(), &query.list.page_request()?).await?;
+    let filter: Vec<_> = query.state.as_deref().map(|state| ("state", state)).into_iter().collect();
+    let path = format!("/api/rollouts/{id}/refreshes");
+    Ok(Json(Page {
+        value: page.items.iter().map(|refresh| views::refresh(&refresh.value)).collect(),
+        next_link: page.next.map(|next| list::next_link(&path, &filter, &query.list, &next)),
+    }))
+}
+
+/// `POST /api/rollouts/{id}/pause|resume|cancel|retry`.
+pub async fn command(
+    Extension(app): Extension<Arc<App>>,
+    Path((id, word)): Path<(String, String)>,
+) -> Result<Json<RolloutView>, Problem> {
+    let Some(command) = Command::from_word(&word) else {
+        return Err(problem::missing("there is no such command: use pause, resume, cancel or retry"));
+    };
+    let rollout = app.engine.command(rollout_id(&id)?, command).await?;
+    Ok(Json(view(&app, &rollout).await?))
+}
+
+/// The query of a report.
+#[derive(Deserialize)]
+pub struct ReportQuery {
+    format: Option<String>,
+}
+
+/// `GET /api/rollouts/{id}/report?format=json|csv`, streamed page by page.
+pub async fn report(
+    Extension(app): Extension<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<ReportQuery>,
+) -> Result<Response, Problem> {
+    let id = rollout_id(&id)?;
+    let rollout = stored(&app, id).await?;
+    let (content_type, body) = match query.format.as_deref() {
+        None | Some("json") => ("application/json", Body::from_stream(report::json(app, rollout))),
+        Some("csv") => ("text/csv; charset=utf-8", Body::from_stream(report::csv(app, id))),
+        Some(_) => return Err(problem::invalid_field("format", "expected json or csv")),
+    };
+    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+}
+
+async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
+    match app.engine.store().rollout(id).await? {
+        Some(rollout) => view(app, &rollout.value).await,
+        None => Err(problem::missing(format!("there is no rollout {id}"))),
+    }
+}
+
+async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, Problem> {
+    Ok(views::rollout(rollout, &app.engine.store().tally(rollout.id).await?))
+}
+
+fn rollout_id(text: &str) -> Result<RolloutId, Problem> {
+    text.parse().map_err(|_| problem::invalid_field("id", "expected the UUID of a rollout"))
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NotFound { .. } => problem::missing(error.to_string()),
+            CommandError::Illegal(_) => problem::conflict(error.to_string()),
+            CommandError::Engine(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Domain records in the shapes of the API.
+
+use super::api::{AppliedView, DeploymentView, ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use crate::rollout::refresh::Gate;
+use crate::rollout::{
+    Applied, Deployment, Evidence, Phase, Refresh, RefreshState, Rollout, RolloutState, SkipReason, Standing, Tally,
+};
+
+/// A rollout with its counts.
+pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
+    let publish = &rollout.publish;
+    RolloutView {
+        id: rollout.id,
+        publisher: publish.plan.publisher.clone(),
+        offer: publish.plan.offer.clone(),
+        plan: publish.plan.plan.clone(),
+        version: publish.version,
+        target: publish.target,
+        audience: publish.audience,
+        purpose: publish.purpose,
+        state: match rollout.state {
+            RolloutState::Waiting { .. } => RolloutWord::Waiting,
+            RolloutState::Planning => RolloutWord::Planning,
+            RolloutState::Running => RolloutWord::Running,
+            RolloutState::Paused { .. } => RolloutWord::Paused,
+            RolloutState::Halted { .. } => RolloutWord::Halted,
+            RolloutState::Completed => RolloutWord::Completed,
+            RolloutState::Canceled { .. } => RolloutWord::Canceled,
+        },
+        why: rollout.state.why(),
+        wave: rollout.wave,
+        waves: rollout.waves(),
+        created_at: rollout.created_at,
+        ended_at: rollout.ended_at,
+        counts: tally.counts(),
+    }
+}
+
+/// One refresh.
+pub fn refresh(refresh: &Refresh) -> RefreshView {
+    let (verified, why) = said(refresh);
+    let hand_over = match &refresh.state {
+        RefreshState::HandedOver { hand_over } => Some(hand_over),
+        _ => None,
+    };
+    let error = match &refresh.state {
+        RefreshState::Failed { failure } => Some(failure.clone().into()),
+        RefreshState::HandedOver { hand_over } => hand_over.error.clone().map(|error| {
+            let failure = error.blame(Phase::Post);
+            ErrorView { actor: crate::rollout::Actor::Customer, code: failure.code, message: failure.message }
+        }),
+        state if state.is_terminal() && *state != RefreshState::TimedOut => None,
+        _ => refresh.last_error.clone().map(|error| error.blame(Phase::Post).into()),
+    };
+    RefreshView {
+        application_id: refresh.application_id.clone(),
+        state: word(&refresh.state),
+        why,
+        way: refresh.way,
+        attempts: refresh.attempts,
+        polls: refresh.polls,
+        percent_complete: refresh.percent_complete,
+        verified,
+        error,
+        correlation_id: refresh.correlation_id.clone(),
+        submitted_at: refresh.submitted_at,
+        ended_at: refresh.ended_at,
+        next_look: next_look(&refresh.state),
+        command: hand_over.map(|hand_over| hand_over.bash.clone()),
+        command_powershell: hand_over.map(|hand_over| hand_over.powershell.clone()),
+    }
+}
+
+/// One deployment.
+pub fn deployment(deployment: &Deployment) -> DeploymentView {
+    let plan = deployment.plan.as_ref();
+    DeploymentView {
+        key: deployment.key.clone(),
+        application_id: deployment.application_id.clone(),
+        publisher: plan.map(|plan| plan.publisher.clone()),
+        offer: plan.map(|plan| plan.offer.clone()),
+        plan: plan.map(|plan| plan.plan.clone()),
+        preview: deployment.preview,
+        version: deployment.version.clone(),
+        kind: deployment.kind.clone(),
+        tenant_id: deployment.tenant_id.clone(),
+        managed_resource_group_id: deployment.managed_resource_group_id.clone(),
+        location: deployment.location.clone(),
+        provisioning_state: deployment.provisioning_state.clone(),
+        confirmed: deployment.confirmed,
+        gone_since: deployment.gone_since,
+        applied: deployment.applied.as_ref().map(|Applied { version, rollout_id, at }| AppliedView {
+            version: *version,
+            rollout_id: *rollout_id,
+            at: *at,
+        }),
+        created_at: deployment.created_at,
+        updated_at: deployment.updated_at,
+    }
+}
+
+/// The standings that a word of the API stands for.
+pub fn standings(word: RefreshWord) -> Vec<Standing> {
+    Standing::ALL.into_iter().filter(|standing| standing_word(*standing) == word).collect()
+}
+
+fn standing_word(standing: Standing) -> RefreshWord {
+    match standing {
+        Standing::Pending | Standing::Queued => RefreshWord::Queued,
+        Standing::Submitting | Standing::Running => RefreshWord::Running,
+        Standing::AwaitingAccess => RefreshWord::AwaitingAccess,
+        Standing::Verifying => RefreshWord::Verifying,
+        Standing::Succeeded | Standing::SucceededUnproven => RefreshWord::Succeeded,
+        Standing::Failed | Standing::FailedByOffer => RefreshWord::Failed,
+        Standing::Canceled => RefreshWord::Canceled,
+        Standing::TimedOut => RefreshWord::TimedOut,
+        Standing::Skipped => RefreshWord::Skipped,
+        Standing::HandedOver => RefreshWord::HandedOver,
+        Standing::Superseded => RefreshWord::Superseded,
+    }
+}
+
+fn word(state: &RefreshState) -> RefreshWord {
+    match state {
+        RefreshState::Queued { .. } => RefreshWord::Queued,
+        RefreshState::Submitting { .. } | RefreshState::Running { .. } => RefreshWord::Running,
+        RefreshState::AwaitingAccess { .. } => RefreshWord::AwaitingAccess,
+        RefreshState::Verifying { .. } => RefreshWord::Verifying,
+        RefreshState::Succeeded { .. } => RefreshWord::Succeeded,
+        RefreshState::Failed { .. } => RefreshWord::Failed,
+        RefreshState::Canceled => RefreshWord::Canceled,
+        RefreshState::TimedOut => RefreshWord::TimedOut,
+        RefreshState::Skipped { .. } => RefreshWord::Skipped,
+        RefreshState::HandedOver { .. } => RefreshWord::HandedOver,
+        RefreshState::Superseded { .. } => RefreshWord::Superseded,
+    }
+}
+
+/// Whether it was verified, and what else there is to say about the state.
+fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
+    match &refresh.state {
+        RefreshState::Succeeded { evidence } => match evidence {
+            Evidence::Status => (None, None),
+            Evidence::StatusAndApplication => (Some(true), None),
+            Evidence::StatusOnly { unproven } => (Some(false), Some(unproven.clone())),
+            Evidence::ApplicationOnly => {
+                (Some(true), Some("judged by reading the application; the operation's end was not seen".to_owned()))
+            }
+        },
+        RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),
+        RefreshState::Superseded { by } => (None, Some(format!("rollout {by} took its place"))),
+        RefreshState::AwaitingAccess { gate, .. } => (None, Some(match gate {
+            Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
+            Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+        })),
+        _ => (None, None),
+    }
+}
+
+/// Why there was nothing to do, in a word for scripts and one for people.
+pub fn skip_reason(why: SkipReason) -> &'static str {
+    match why {
+        SkipReason::AlreadyApplied => "alreadyApplied: it has this version",
+        SkipReason::NewerApplied => "newerApplied: it has a newer version",
+        SkipReason::Gone => "gone: Azure says that it is not there",
+        SkipReason::Deleting => "deleting: it is being deleted",
+        SkipReason::NotReady => "notReady: its own deployment is not done, or failed",
+        SkipReason::Unconfirmed => "unconfirmed: known from a notification only, Azure has not confirmed it",
+        SkipReason::OnHold => "onHold: somebody put it on hold",
+    }
+}
+
+fn next_look(state: &RefreshState) -> Option<crate::rollout::Timestamp> {
+    match state {
+        RefreshState::Queued { due, .. } => *due,
+        RefreshState::AwaitingAccess { next_look, .. } | RefreshState::Verifying { next_look, .. } => Some(*next_look),
+        RefreshState::Running { next_poll, .. } => Some(*next_poll),
+        _ => None,
+    }
+}
