@@ -1,1 +1,19 @@
-//! To come.
+//! Azure Resource Manager for managed applications: `refreshPermissions`, its operations, and reading applications.
+//!
+//! Follows contracts/arm.md §2. Every outcome of a call is an answer of the domain ([`crate::rollout::SubmitAnswer`],
+//! [`crate::rollout::PollAnswer`], [`crate::rollout::ReadAnswer`]); nothing here decides what to do about it, sleeps, or
+//! repeats a call, but for one new token after a 401. Read in this order: [`client`] (the calls), [`operation`] (what an
+//! answer means), [`host_rule`] (where a token may go), [`admission`] and [`throttle`] (when a call may go).
+
+pub mod admission;
+pub mod application;
+pub mod client;
+pub mod host_rule;
+pub mod operation;
+pub mod remote_error;
+pub mod retry_after;
+pub mod throttle;
+mod transport;
+
+pub use application::Application;
+pub use client::{ArmClient, ArmConfig, InvalidArmConfig, ListEnd, Listing, Polled, Posted, ReadOutcome};

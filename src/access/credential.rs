@@ -1,0 +1,329 @@
+//! Tokens: chosen by the settings, cached by scope, asked for once at a time, renewed before they expire.
+//!
+//! The Azure SDK gets them; this decides when. A token never appears in a log, an error or a `Debug` text.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
+use azure_core::credentials::{Secret, TokenCredential};
+use azure_identity::{
+    ClientSecretCredential, ClientSecretCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential,
+    ManagedIdentityCredentialOptions, UserAssignedId,
+};
+use http::HeaderValue;
+
+use super::sdk_transport::client_options;
+use crate::clock::Clock;
+use crate::rollout::Timestamp;
+
+/// How long before its expiry a token is renewed, if half its life is not shorter.
+pub const MARGIN: Duration = Duration::from_secs(5 * 60);
+/// How long a renewal that failed, or brought the same token, is left before the next, while the old token lasts.
+const BREATHER: Duration = Duration::from_secs(30);
+/// How long the SDK may take for one token.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest reason that is kept of a failure, in characters.
+const LONGEST_REASON: usize = 500;
+
+/// Who we are, by Azure's conventions (design §7).
+#[derive(Clone, Default)]
+pub struct IdentityConfig {
+    /// `AZURE_TENANT_ID`.
+    pub tenant_id: Option<String>,
+    /// `AZURE_CLIENT_ID`: of the app registration, or of a user-assigned identity.
+    pub client_id: Option<String>,
+    /// `AZURE_CLIENT_SECRET`.
+    pub client_secret: Option<String>,
+    /// `IDENTITY_ENDPOINT`: whether there is a managed identity. The SDK reads it, and `IDENTITY_HEADER`, from the
+    /// environment of the process.
+    pub identity_endpoint: Option<String>,
+    /// `AZURE_AUTHORITY_HOST`, for sovereign clouds; https.
+    pub authority_host: Option<String>,
+}
+
+impl fmt::Debug for IdentityConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityConfig")
+            .field("tenant_id", &self.tenant_id)
+            .field("client_id", &self.client_id)
+            .field("client_secret", &self.client_secret.as_ref().map(|_| "redacted"))
+            .field("identity_endpoint", &self.identity_endpoint)
+            .field("authority_host", &self.authority_host)
+            .finish()
+    }
+}
+
+/// Which kind of identity the settings amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// An app registration with a secret.
+    ClientSecret,
+    /// A managed identity: system-assigned, or user-assigned where a client id is set.
+    ManagedIdentity,
+    /// Whoever is signed in to the Azure CLI or the Azure Developer CLI.
+    DeveloperTools,
+}
+
+impl IdentityConfig {
+    /// A client secret if complete, else a managed identity if there is one, else developer tools.
+    pub fn kind(&self) -> IdentityKind {
+        let set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
+        if set(&self.tenant_id) && set(&self.client_id) && set(&self.client_secret) {
+            IdentityKind::ClientSecret
+        } else if set(&self.identity_endpoint) {
+            IdentityKind::ManagedIdentity
+        } else {
+            IdentityKind::DeveloperTools
+        }
+    }
+
+    fn credential(&self, http: &reqwest::Client) -> azure_core::Result<Arc<dyn TokenCredential>> {
+        let mut options = client_options(http);
+        if let Some(authority_host) = &self.authority_host {
+            let mut cloud = CustomConfiguration::default();
+            cloud.authority_host = authority_host.clone();
+            options.cloud = Some(Arc::new(CloudConfiguration::Custom(cloud)));
+        }
+        let client_id = self.client_id.clone().filter(|id| !id.is_empty());
+        match self.kind() {
+            IdentityKind::ClientSecret => {
+                let secret = Secret::new(self.client_secret.clone().unwrap_or_default());
+                let options = ClientSecretCredentialOptions { client_options: options };
+                let tenant_id = self.tenant_id.as_deref().unwrap_or_default();
+                Ok(ClientSecretCredential::new(tenant_id, client_id.unwrap_or_default(), secret, Some(options))?)
+            }
+            IdentityKind::ManagedIdentity => {
+                Ok(ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
+                    user_assigned_id: client_id.map(UserAssignedId::ClientId),
+                    client_options: options,
+                }))?)
+            }
+            IdentityKind::DeveloperTools => Ok(DeveloperToolsCredential::new(None)?),
+        }
+    }
+}
+
+/// A token for one scope, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken {
+    authorization: HeaderValue,
+}
+
+impl BearerToken {
+    /// The whole value of an `authorization` header, marked as sensitive.
+    pub fn authorization(&self) -> &HeaderValue {
+        &self.authorization
+    }
+
+    /// The token alone.
+    pub fn secret(&self) -> &str {
+        self.authorization.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(redacted)")
+    }
+}
+
+/// Why there is no token, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no token for {scope}: {reason}; {advice}")]
+pub struct NoToken {
+    /// What it was for.
+    pub scope: String,
+    /// What the identity said.
+    pub reason: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+/// Tokens of one identity.
+pub struct TokenSource {
+    origin: Origin,
+    clock: Arc<dyn Clock>,
+    slots: RwLock<HashMap<Box<str>, Arc<Slot>>>,
+}
+
+enum Origin {
+    Configured { config: IdentityConfig, http: reqwest::Client },
+    Given { credential: Arc<dyn TokenCredential> },
+}
+
+/// What is known for one scope.
+#[derive(Default)]
+struct Slot {
+    held: Mutex<Option<Held>>,
+    /// Locked while a request is in flight; keeps the failure of the last one for those who waited for it.
+    flight: tokio::sync::Mutex<Option<NoToken>>,
+    /// How many requests have ended.
+    landed: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Held {
+    token: BearerToken,
+    renew_at: Timestamp,
+    expires_on: Timestamp,
+}
+
+impl Slot {
+    fn held(&self) -> Option<Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+    }
+}
+
+impl TokenSource {
+    /// Tokens of the identity that the settings name, asked for over `http`.
+    pub fn new(config: IdentityConfig, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+        Self { origin: Origin::Configured { config, http }, clock, slots: RwLock::default() }
+    }
+
+    /// Tokens of any credential of the Azure SDK.
+    pub fn from_credential(credential: Arc<dyn TokenCredential>, clock: Arc<dyn Clock>) -> Self {
+        Self { origin: Origin::Given { credential }, clock, slots: RwLock::default() }
+    }
+
+    /// A token for `scope` (`https://management.azure.com/.default`), from the cache while it lasts.
+    ///
+    /// One request is in flight for a scope; who waits for it shares its outcome, a failure included. While the old token
+    /// lasts nobody waits but the one who renews it, and a renewal that fails is tried again later.
+    pub async fn token(&self, scope: &str) -> Result<BearerToken, NoToken> {
+        let slot = self.slot(scope);
+        let before = slot.landed.load(Ordering::Acquire);
+        let now = self.clock.now();
+        let mut flight = match slot.held() {
+            Some(held) if now < held.renew_at => return Ok(held.token),
+            Some(held) if now < held.expires_on => match slot.flight.try_lock() {
+                Ok(flight) => flight,
+                Err(_) => return Ok(held.token),
+            },
+            _ => slot.flight.lock().await,
+        };
+        let now = self.clock.now();
+        let lasting = slot.held().filter(|held| now < held.expires_on);
+        if let Some(held) = lasting.as_ref().filter(|held| now < held.renew_at) {
+            return Ok(held.token.clone());
+        }
+        if let Some(failure) = flight.as_ref().filter(|_| slot.landed.load(Ordering::Acquire) != before) {
+            return lasting.map(|held| held.token).ok_or_else(|| failure.clone());
+        }
+        match (self.fetch(scope, &slot, &mut flight).await, lasting) {
+            (Err(_), Some(held)) => {
+                let token = held.token.clone();
+                slot.hold(Held { renew_at: now + BREATHER, ..held });
+                Ok(token)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// A token other than `refused`, which ARM did not take: the cached one if it has changed meanwhile, else a new one.
+    pub async fn fresh(&self, scope: &str, refused: &BearerToken) -> Result<BearerToken, NoToken> {
+        let slot = self.slot(scope);
+        let before = slot.landed.load(Ordering::Acquire);
+        let mut flight = slot.flight.lock().await;
+        let now = self.clock.now();
+        if let Some(held) = slot.held().filter(|held| held.token != *refused && now < held.expires_on) {
+            return Ok(held.token);
+        }
+        match flight.as_ref() {
+            Some(failure) if slot.landed.load(Ordering::Acquire) != before => Err(failure.clone()),
+            _ => self.fetch(scope, &slot, &mut flight).await,
+        }
+    }
+
+    async fn fetch(&self, scope: &str, slot: &Slot, flight: &mut Option<NoToken>) -> Result<BearerToken, NoToken> {
+        let outcome = self.ask(scope).await.map(|held| {
+            let token = held.token.clone();
+            slot.hold(held);
+            token
+        });
+        *flight = outcome.as_ref().err().cloned();
+        slot.landed.fetch_add(1, Ordering::AcqRel);
+        outcome
+    }
+
+    async fn ask(&self, scope: &str) -> Result<Held, NoToken> {
+        let failed =
+            |reason: String| NoToken { scope: scope.to_owned(), reason: one_line(&reason), advice: self.advice() };
+        // The SDK's credentials keep tokens themselves, by the machine's clock and with no way to force a new one: a
+        // credential is made for each request, and the cache is here.
+        let credential = match &self.origin {
+            Origin::Given { credential } => Arc::clone(credential),
+            Origin::Configured { config, http } => {
+                config.credential(http).map_err(|error| failed(error.to_string()))?
+            }
+        };
+        let token = tokio::time::timeout(PATIENCE, credential.get_token(&[scope], None))
+            .await
+            .map_err(|_| failed(format!("the identity did not answer within {} s", PATIENCE.as_secs())))?
+            .map_err(|error| failed(error.to_string()))?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.token.secret()))
+            .map_err(|_| failed("the identity answered with a token that cannot be sent in a header".to_owned()))?;
+        authorization.set_sensitive(true);
+        let now = self.clock.now();
+        // Where our clock is wrong a new token may look old; it is kept for a while, or each call would ask for one.
+        let at_least = now + BREATHER;
+        let expires_on =
+            Timestamp::from_timestamp(token.expires_on.unix_timestamp(), 0).unwrap_or(at_least).max(at_least);
+        let life = (expires_on - now).to_std().unwrap_or_default();
+        let renew_at = expires_on - MARGIN.min(life / 2);
+        let token = BearerToken { authorization };
+        Ok(Held { token, renew_at, expires_on })
+    }
+
+    fn advice(&self) -> &'static str {
+        match &self.origin {
+            Origin::Given { .. } => "look at the identity that was given",
+            Origin::Configured { config, .. } => match config.kind() {
+                IdentityKind::ClientSecret => {
+                    "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, and whether the secret has expired"
+                }
+                IdentityKind::ManagedIdentity => {
+                    "check that the function app has the managed identity, and AZURE_CLIENT_ID if it is user-assigned"
+                }
+                IdentityKind::DeveloperTools => {
+                    "sign in with `az login`, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+                }
+            },
+        }
+    }
+
+    fn slot(&self, scope: &str) -> Arc<Slot> {
+        if let Some(slot) = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(scope) {
+            return Arc::clone(slot);
+        }
+        Arc::clone(self.slots.write().unwrap_or_else(PoisonError::into_inner).entry(scope.into()).or_default())
+    }
+}
+
+/// The scope of everything behind an audience (`ARM_AUDIENCE`).
+pub fn scope_of(audience: &str) -> String {
+    format!("{}/.default", audience.strip_suffix('/').unwrap_or(audience))
+}
+
+fn one_line(reason: &str) -> String {
+    let words: Vec<&str> = reason.split_whitespace().collect();
+    words.join(" ").chars().take(LONGEST_REASON).collect()
+}
+
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("TokenSource");
+        match &self.origin {
+            Origin::Configured { config, .. } => text.field("config", config),
+            Origin::Given { credential } => text.field("credential", credential),
+        };
+        text.finish_non_exhaustive()
+    }
+}

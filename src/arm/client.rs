@@ -1,0 +1,529 @@
+//! The calls to ARM. Infallible in type: whatever happens is an answer that the domain can decide on.
+//!
+//! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. The one thing repeated within a call
+//! is a 401 that blames the token, once, with a new one. Nothing sleeps here: Retry-After is part of the answer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderName, USER_AGENT, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use url::Url;
+use uuid::Uuid;
+
+use super::Application;
+use super::admission::{Admission, Class};
+use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
+use super::operation::{self, Answer};
+use super::throttle::Throttle;
+use super::transport::{Received, Transport};
+use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
+use crate::clock::Clock;
+use crate::rollout::resource_id::is_guid;
+use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
+
+/// The most pages of one list that are read.
+pub const MOST_PAGES: usize = 1_000;
+/// The API version of subscriptions, asked without a token for the tenant behind one.
+const SUBSCRIPTIONS_API_VERSION: &str = "2022-12-01";
+const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
+
+/// How to call ARM.
+#[derive(Clone, Debug)]
+pub struct ArmConfig {
+    /// `ARM_ENDPOINT`: https, or http to loopback.
+    pub endpoint: Url,
+    /// `ARM_AUDIENCE`: what the token is for.
+    pub audience: String,
+    /// `ARM_API_VERSION`.
+    pub api_version: String,
+    /// `ARM_MAX_CONCURRENCY`: calls at once in this process.
+    pub max_concurrency: usize,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a call may take once its turn has come; above the 60 s that ARM waits for a provider
+    /// (contracts/arm.md §2.5).
+    pub call_timeout: Duration,
+}
+
+impl ArmConfig {
+    /// The defaults of design §7, for one endpoint that is its own audience.
+    pub fn for_endpoint(endpoint: Url) -> Self {
+        Self {
+            audience: endpoint.as_str().trim_end_matches('/').to_owned(),
+            endpoint,
+            api_version: "2019-07-01".to_owned(),
+            max_concurrency: 64,
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(100),
+        }
+    }
+}
+
+/// Why ARM cannot be called as configured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidArmConfig {
+    /// The endpoint.
+    #[error(transparent)]
+    Endpoint(#[from] InvalidEndpoint),
+    /// The API version.
+    #[error("the ARM API version {api_version:?} is not of the form 2019-07-01 or 2023-12-01-preview")]
+    ApiVersion {
+        /// As it was given.
+        api_version: String,
+    },
+}
+
+/// What came of a POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// What ARM answered.
+    pub answer: SubmitAnswer,
+    /// ARM's `x-ms-correlation-request-id`: what support and the activity log know.
+    pub correlation_id: Option<String>,
+    /// How long ARM wants no call for this subscription, if it said so, now or before.
+    pub throttled_for: Option<Duration>,
+    /// The tenant that a 401 named.
+    pub tenant_id: Option<String>,
+}
+
+/// What came of a look at an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Polled {
+    /// What ARM answered.
+    pub answer: PollAnswer,
+    /// How long ARM wants no call for this subscription, if it said so, now or before.
+    pub throttled_for: Option<Duration>,
+}
+
+/// What came of reading an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOutcome {
+    /// What it says of a refresh.
+    pub answer: ReadAnswer,
+    /// The application, if there was one to be read.
+    pub application: Option<Application>,
+    /// How long ARM wants no call for this subscription, if it said so, now or before.
+    pub throttled_for: Option<Duration>,
+    /// The tenant that a 401 named.
+    pub tenant_id: Option<String>,
+}
+
+/// What came of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The applications read, all of them only if `end` says so.
+    pub applications: Vec<Application>,
+    /// Items that are no applications.
+    pub unreadable: usize,
+    /// How it ended.
+    pub end: ListEnd,
+    /// How long ARM wants no call for this subscription, if it said so, now or before.
+    pub throttled_for: Option<Duration>,
+}
+
+/// How a list ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListEnd {
+    /// It was read to its last page.
+    Complete,
+    /// A page could not be read: what is missing from the list may well exist.
+    Stopped {
+        /// Why.
+        error: RemoteError,
+        /// The wait ARM named.
+        wait: Option<Duration>,
+    },
+}
+
+/// Calls ARM as one identity. Clones share connections, the limit on calls at once, and what is known of throttling.
+#[derive(Clone)]
+pub struct ArmClient {
+    shared: Arc<Shared>,
+    tokens: Arc<TokenSource>,
+}
+
+struct Shared {
+    host: ArmHost,
+    scope: String,
+    api_version: String,
+    transport: Transport,
+    admission: Admission,
+    throttle: Throttle,
+    clock: Arc<dyn Clock>,
+}
+
+impl ArmClient {
+    /// A client of one endpoint. Opens no connection yet.
+    pub fn new(config: ArmConfig, tokens: Arc<TokenSource>, clock: Arc<dyn Clock>) -> Result<Self, InvalidArmConfig> {
+        let host = ArmHost::new(&config.endpoint)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if config.api_version.is_empty() || !config.api_version.bytes().all(plain) {
+            return Err(InvalidArmConfig::ApiVersion { api_version: config.api_version });
+        }
+        let shared = Shared {
+            host,
+            scope: scope_of(&config.audience),
+            api_version: config.api_version,
+            transport: Transport::new(config.max_concurrency, config.connect_timeout, config.call_timeout),
+            admission: Admission::new(config.max_concurrency),
+            throttle: Throttle::default(),
+            clock,
+        };
+        Ok(Self { shared: Arc::new(shared), tokens })
+    }
+
+    /// The same client with the tokens of another identity: another way to a deployment (design §5).
+    pub fn with_tokens(&self, tokens: Arc<TokenSource>) -> Self {
+        Self { shared: Arc::clone(&self.shared), tokens }
+    }
+
+    /// How long ARM wants no call for `subscription`; `None` if one may go now.
+    pub fn throttled_for(&self, subscription: &str) -> Option<Duration> {
+        self.shared.throttle.remaining(subscription, self.shared.clock.now())
+    }
+
+    /// Leaves `subscription` alone for `wait`: what another process learned, and the store remembered.
+    pub fn hold_back(&self, subscription: &str, wait: Duration) {
+        self.shared.throttle.hold(subscription, Some(wait), self.shared.clock.now());
+    }
+
+    /// Brings the permissions of an application to those of `version` (contracts/arm.md §1.2).
+    ///
+    /// `request_id` names this attempt to ARM; the same attempt has to bring the same one.
+    pub async fn refresh_permissions(&self, id: &ApplicationId, version: Version, request_id: Uuid) -> Posted {
+        let target = format!(
+            "{}/refreshPermissions?api-version={}&targetVersion={version}",
+            id.url_path(),
+            self.shared.api_version
+        );
+        let unsent = |answer, throttled_for| Posted { answer, correlation_id: None, throttled_for, tenant_id: None };
+        let uri = match self.shared.host.at(&target) {
+            Ok(uri) => uri,
+            Err(why) => return unsent(SubmitAnswer::Rejected { error: refused("UrlRefused", &target, why) }, None),
+        };
+        let call = Call { method: Method::POST, uri, request_id, class: Class::Post, subscription: id.subscription() };
+        match self.call(call).await {
+            Outcome::Answered { received, throttled_for } => Posted {
+                answer: operation::submitted(&self.answer(&received)),
+                correlation_id: header(&received.headers, &CORRELATION_ID),
+                throttled_for,
+                tenant_id: challenged_tenant(&received),
+            },
+            Outcome::Unanswered { error, wait, throttled_for } => {
+                unsent(SubmitAnswer::Retry { error, wait }, throttled_for)
+            }
+        }
+    }
+
+    /// Looks at an operation. Its URL goes out byte for byte, to the configured endpoint or not at all.
+    pub async fn poll(&self, operation: &Operation, request_id: Uuid) -> Polled {
+        let url = operation.url.expose();
+        let uri = match self.shared.host.admit(url) {
+            Ok(uri) => uri,
+            Err(why) => {
+                let error = refused("PollingUrlRefused", url, why);
+                return Polled { answer: PollAnswer::Unreadable { error, wait: None }, throttled_for: None };
+            }
+        };
+        let subscription = subscription_in(uri.path()).to_ascii_lowercase();
+        let call = Call { method: Method::GET, uri, request_id, class: Class::Look, subscription: &subscription };
+        match self.call(call).await {
+            Outcome::Answered { received, throttled_for } => Polled {
+                answer: operation::polled(&self.answer(&received), operation.monitor, &self.shared.host),
+                throttled_for,
+            },
+            Outcome::Unanswered { error, wait, throttled_for } => {
+                Polled { answer: PollAnswer::Unreadable { error, wait }, throttled_for }
+            }
+        }
+    }
+
+    /// Reads an application.
+    pub async fn read_application(&self, id: &ApplicationId) -> ReadOutcome {
+        let target = format!("{}?api-version={}", id.url_path(), self.shared.api_version);
+        let unread = |error, wait, throttled_for| ReadOutcome {
+            answer: ReadAnswer::Unreadable { error, wait },
+            application: None,
+            throttled_for,
+            tenant_id: None,
+        };
+        let uri = match self.shared.host.at(&target) {
+            Ok(uri) => uri,
+            Err(why) => return unread(refused("UrlRefused", &target, why), None, None),
+        };
+        match self.call(Call::look(uri, id.subscription())).await {
+            Outcome::Answered { received, throttled_for } => {
+                let (answer, application) = operation::read(&self.answer(&received));
+                ReadOutcome { answer, application, throttled_for, tenant_id: challenged_tenant(&received) }
+            }
+            Outcome::Unanswered { error, wait, throttled_for } => unread(error, wait, throttled_for),
+        }
+    }
+
+    /// All applications of a subscription that we may see.
+    pub async fn list_applications(&self, subscription: &str) -> Listing {
+        self.list(subscription, format!("/subscriptions/{subscription}/providers/Microsoft.Solutions/applications"))
+            .await
+    }
+
+    /// All applications of a resource group that we may see.
+    pub async fn list_applications_in_group(&self, subscription: &str, resource_group: &str) -> Listing {
+        let group = percent_encoding::utf8_percent_encode(resource_group, percent_encoding::NON_ALPHANUMERIC);
+        let path =
+            format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Solutions/applications");
+        self.list(subscription, path).await
+    }
+
+    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5); `None` if it did not.
+    pub async fn tenant_of(&self, subscription: &str) -> Option<String> {
+        if !is_guid(subscription) {
+            return None;
+        }
+        let target = format!("/subscriptions/{subscription}?api-version={SUBSCRIPTIONS_API_VERSION}");
+        let uri = self.shared.host.at(&target).ok()?;
+        let _turn = self.shared.admission.admit(Class::Look).await;
+        let request = Call::look(uri, subscription).request(None)?;
+        challenged_tenant(&self.shared.transport.send(request).await.ok()?)
+    }
+
+    async fn list(&self, subscription: &str, path: String) -> Listing {
+        let mut listing =
+            Listing { applications: Vec::new(), unreadable: 0, end: ListEnd::Complete, throttled_for: None };
+        let mut next = format!("{path}?api-version={}", self.shared.api_version);
+        let mut seen = HashSet::new();
+        if !is_guid(subscription) {
+            let message = "a list was asked for of something that is not a subscription's id".to_owned();
+            let error = RemoteError { status: None, code: "InvalidSubscription".to_owned(), message };
+            listing.end = ListEnd::Stopped { error, wait: None };
+            return listing;
+        }
+        loop {
+            let stopped = |code: &str, message: String| ListEnd::Stopped {
+                error: RemoteError { status: None, code: code.to_owned(), message },
+                wait: None,
+            };
+            if seen.len() == MOST_PAGES {
+                listing.end = stopped("ListTooLong", format!("the list has more than {MOST_PAGES} pages"));
+                return listing;
+            }
+            if !seen.insert(next.clone()) {
+                listing.end =
+                    stopped("ListLoops", "a page of the list names itself or one before it as the next".into());
+                return listing;
+            }
+            let uri = match self.shared.host.admit(&next) {
+                Ok(uri) => uri,
+                Err(why) => {
+                    listing.end = ListEnd::Stopped { error: refused("NextLinkRefused", &next, why), wait: None };
+                    return listing;
+                }
+            };
+            let (received, throttled_for) = match self.call(Call::look(uri, subscription)).await {
+                Outcome::Answered { received, throttled_for } => (received, throttled_for),
+                Outcome::Unanswered { error, wait, throttled_for } => {
+                    listing.end = ListEnd::Stopped { error, wait };
+                    listing.throttled_for = throttled_for;
+                    return listing;
+                }
+            };
+            listing.throttled_for = throttled_for;
+            let answer = self.answer(&received);
+            if received.status != StatusCode::OK {
+                listing.end = ListEnd::Stopped { error: answer.error(), wait: answer.wait() };
+                return listing;
+            }
+            let page = match serde_json::from_slice::<ListPage<'_>>(&received.body) {
+                Ok(page) => page,
+                Err(error) => {
+                    listing.end = stopped("UnreadableBody", format!("a page of the list cannot be read: {error}"));
+                    return listing;
+                }
+            };
+            for item in page.value {
+                match serde_json::from_str(item.get()) {
+                    Ok(application) => listing.applications.push(application),
+                    Err(_) => listing.unreadable += 1,
+                }
+            }
+            match page.next_link.filter(|link| !link.is_empty()) {
+                Some(link) => next = link,
+                None => return listing,
+            }
+        }
+    }
+
+    async fn call(&self, call: Call<'_>) -> Outcome {
+        let shared = &*self.shared;
+        let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
+        if let Some(rest) = held_back() {
+            return Outcome::held_back(rest);
+        }
+        let token = match self.tokens.token(&shared.scope).await {
+            Ok(token) => token,
+            Err(error) => return Outcome::without_token(error),
+        };
+        let _turn = shared.admission.admit(call.class).await;
+        // While this call waited, another one may have been told to leave the subscription alone.
+        if let Some(rest) = held_back() {
+            return Outcome::held_back(rest);
+        }
+        let first = self.exchange(&call, &token).await;
+        let again = match &first {
+            Outcome::Answered { received, .. } if received.status == StatusCode::UNAUTHORIZED => {
+                operation::blames_token(&self.answer(received).error())
+            }
+            _ => false,
+        };
+        if !again {
+            return first;
+        }
+        match self.tokens.fresh(&shared.scope, &token).await {
+            Ok(token) => self.exchange(&call, &token).await,
+            Err(error) => Outcome::without_token(error),
+        }
+    }
+
+    async fn exchange(&self, call: &Call<'_>, token: &BearerToken) -> Outcome {
+        let shared = &*self.shared;
+        let Some(request) = call.request(Some(token)) else {
+            let message = "the request could not be put together".to_owned();
+            let error = RemoteError { status: None, code: "InvalidRequest".to_owned(), message };
+            return Outcome::Unanswered { error, wait: None, throttled_for: None };
+        };
+        match shared.transport.send(request).await {
+            Ok(received) => {
+                let throttled_for = self.learn(call.subscription, &received);
+                Outcome::Answered { received, throttled_for }
+            }
+            Err(problem) => Outcome::Unanswered { error: problem.into(), wait: None, throttled_for: None },
+        }
+    }
+
+    /// Remembers a 429, or a 503 that names a wait, for the subscription: but not where a provider says 429 for "busy",
+    /// which is one application's state and not the subscription's (contracts/arm.md §2.5).
+    fn learn(&self, subscription: &str, received: &Received) -> Option<Duration> {
+        let answer = self.answer(received);
+        let wait = match received.status {
+            StatusCode::TOO_MANY_REQUESTS if answer.error().code != "RetryableErrorDueToAnotherOperation" => {
+                answer.wait()
+            }
+            StatusCode::SERVICE_UNAVAILABLE => Some(answer.wait()?),
+            _ => return None,
+        };
+        (!subscription.is_empty()).then(|| self.shared.throttle.hold(subscription, wait, answer.at))
+    }
+
+    fn answer<'a>(&self, received: &'a Received) -> Answer<'a> {
+        Answer {
+            status: received.status,
+            headers: &received.headers,
+            body: &received.body,
+            at: self.shared.clock.now(),
+        }
+    }
+}
+
+/// One call, ready to go out as often as needed.
+struct Call<'a> {
+    method: Method,
+    uri: Uri,
+    request_id: Uuid,
+    class: Class,
+    /// Lower-case; empty if the call is nobody's.
+    subscription: &'a str,
+}
+
+impl<'a> Call<'a> {
+    fn look(uri: Uri, subscription: &'a str) -> Self {
+        Self { method: Method::GET, uri, request_id: Uuid::new_v4(), class: Class::Look, subscription }
+    }
+
+    fn request(&self, token: Option<&BearerToken>) -> Option<Request<Full<Bytes>>> {
+        let mut id = Uuid::encode_buffer();
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("permafresh/", env!("CARGO_PKG_VERSION"))));
+        headers
+            .insert(CLIENT_REQUEST_ID, HeaderValue::from_str(self.request_id.hyphenated().encode_lower(&mut id)).ok()?);
+        if let Some(token) = token {
+            headers.insert(AUTHORIZATION, token.authorization().clone());
+        }
+        if self.method == Method::POST {
+            // Azure's front end answers 411 to a POST without it (contracts/arm.md §2.5).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        Some(request)
+    }
+}
+
+/// What became of a call.
+enum Outcome {
+    Answered { received: Received, throttled_for: Option<Duration> },
+    Unanswered { error: RemoteError, wait: Option<Duration>, throttled_for: Option<Duration> },
+}
+
+impl Outcome {
+    fn held_back(rest: Duration) -> Self {
+        let message = format!(
+            "not called: ARM throttles this subscription and wants no call for another {} s",
+            rest.as_secs_f64().ceil()
+        );
+        let error = RemoteError { status: None, code: "HeldBack".to_owned(), message };
+        Self::Unanswered { error, wait: Some(rest), throttled_for: Some(rest) }
+    }
+
+    fn without_token(error: NoToken) -> Self {
+        let error = RemoteError { status: None, code: "NoToken".to_owned(), message: error.to_string() };
+        Self::Unanswered { error, wait: None, throttled_for: None }
+    }
+}
+
+#[derive(Deserialize)]
+struct ListPage<'a> {
+    #[serde(borrow)]
+    value: Vec<&'a RawValue>,
+    #[serde(default, rename = "nextLink")]
+    next_link: Option<String>,
+}
+
+/// An error about a URL, which is named without its query: that is where the signature is.
+fn refused(code: &str, url: &str, why: UrlRefused) -> RemoteError {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let bare = bare.rsplit_once('@').map_or(bare, |(_, rest)| rest);
+    RemoteError { status: None, code: code.to_owned(), message: format!("{bare} was not called: {why}") }
+}
+
+fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}
+
+/// The subscription in a path of ARM, or nothing.
+fn subscription_in(path: &str) -> &str {
+    let mut segments = path.trim_start_matches('/').split('/');
+    match (segments.next(), segments.next()) {
+        (Some(name), Some(id)) if name.eq_ignore_ascii_case("subscriptions") => id,
+        _ => "",
+    }
+}
+
+/// The tenant in the challenge of a 401: `Bearer authorization_uri="https://login.microsoftonline.com/{tenant}", …`.
+fn challenged_tenant(received: &Received) -> Option<String> {
+    if received.status != StatusCode::UNAUTHORIZED {
+        return None;
+    }
+    let challenge = received.headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
+    let (_, rest) = challenge.split_once("authorization_uri=")?;
+    let uri = rest.trim_start_matches('"').split(['"', ',', ' ']).next()?;
+    let tenant = uri.trim_end_matches('/').rsplit('/').next()?;
+    Uuid::try_parse(tenant).ok().map(|tenant| tenant.to_string())
+}

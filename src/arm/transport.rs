@@ -1,0 +1,149 @@
+//! The wire to ARM: one pool of kept-alive connections, one request, one whole answer.
+//!
+//! Speaks hyper itself since reqwest takes its addresses as `url::Url`, which rewrites some bytes of a URL (`'` in a query
+//! becomes `%27`), and ARM's polling URLs are signed. Follows no redirect, repeats nothing, and bounds time and size.
+
+use std::error::Error;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::rollout::RemoteError;
+
+/// The largest body that is read; ARM's own limit (contracts/arm.md §2.5).
+pub const LARGEST_BODY: usize = 8 * 1024 * 1024;
+/// How long an idle connection is kept; shorter than the minutes after which Azure's front ends close theirs.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Received {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    #[error("ARM did not answer within {} s", within.as_secs_f64())]
+    Timeout { within: Duration },
+    #[error("ARM could not be reached: {reason}")]
+    Unreachable { reason: String },
+    #[error("the connection to ARM broke before the answer was whole: {reason}")]
+    Broken { reason: String },
+    #[error("ARM's answer is larger than {LARGEST_BODY} bytes")]
+    TooLarge,
+    #[error("the system's trusted certificates could not be read: {reason}")]
+    NoTrust { reason: String },
+}
+
+impl From<NoAnswer> for RemoteError {
+    fn from(problem: NoAnswer) -> Self {
+        let code = match problem {
+            NoAnswer::Timeout { .. } => "Timeout",
+            NoAnswer::Unreachable { .. } => "ConnectionFailed",
+            NoAnswer::Broken { .. } => "ConnectionBroken",
+            NoAnswer::TooLarge => "AnswerTooLarge",
+            NoAnswer::NoTrust { .. } => "NoTrustedCertificates",
+        };
+        Self { status: None, code: code.to_owned(), message: problem.to_string() }
+    }
+}
+
+/// The pool.
+pub struct Transport {
+    plain: Client<HttpConnector, Full<Bytes>>,
+    // Reading the system's certificates takes longer than the whole start may, so it waits for the first call.
+    encrypted: OnceLock<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+    connector: HttpConnector,
+    connections: usize,
+    call_timeout: Duration,
+}
+
+impl Transport {
+    pub fn new(connections: usize, connect_timeout: Duration, call_timeout: Duration) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(connect_timeout));
+        connector.set_keepalive(Some(IDLE));
+        connector.enforce_http(false);
+        let plain = pool(connections).build(connector.clone());
+        Self { plain, encrypted: OnceLock::new(), connector, connections, call_timeout }
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Received, NoAnswer> {
+        tokio::time::timeout(self.call_timeout, self.exchange(request))
+            .await
+            .unwrap_or(Err(NoAnswer::Timeout { within: self.call_timeout }))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Received, NoAnswer> {
+        let answer = if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
+            self.encrypted()?.request(request).await
+        } else {
+            self.plain.request(request).await
+        };
+        let answer = answer.map_err(|error| {
+            let reason = whole_reason(&error);
+            if error.is_connect() { NoAnswer::Unreachable { reason } } else { NoAnswer::Broken { reason } }
+        })?;
+        let (head, body) = answer.into_parts();
+        let body = if body.is_end_stream() {
+            Bytes::new()
+        } else {
+            let collected = Limited::new(body, LARGEST_BODY).collect().await;
+            collected
+                .map_err(|error| {
+                    if error.is::<LengthLimitError>() {
+                        NoAnswer::TooLarge
+                    } else {
+                        NoAnswer::Broken { reason: whole_reason(error.as_ref()) }
+                    }
+                })?
+                .to_bytes()
+        };
+        Ok(Received { status: head.status, headers: head.headers, body })
+    }
+
+    fn encrypted(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, NoAnswer> {
+        if let Some(client) = self.encrypted.get() {
+            return Ok(client);
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_platform_verifier(provider)
+            .map_err(|error| NoAnswer::NoTrust { reason: error.to_string() })?
+            .https_only()
+            .enable_http1()
+            .wrap_connector(self.connector.clone());
+        Ok(self.encrypted.get_or_init(|| pool(self.connections).build(connector)))
+    }
+}
+
+fn pool(connections: usize) -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_max_idle_per_host(connections).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new());
+    builder
+}
+
+/// An error with its causes: hyper's own text alone says only in which phase it happened.
+fn whole_reason(error: &(dyn Error + 'static)) -> String {
+    let mut reason = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        reason.push_str(": ");
+        reason.push_str(&error.to_string());
+        cause = error.source();
+    }
+    reason
+}
