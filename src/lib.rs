@@ -9,5 +9,6 @@ pub mod host;
 pub mod queue;
 pub mod rollout;
 pub mod settings;
+pub mod sqlite;
 pub mod store;
 pub mod telemetry;
