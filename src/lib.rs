@@ -10,5 +10,6 @@ pub mod ncrontab;
 pub mod queue;
 pub mod rollout;
 pub mod settings;
+pub mod sqlite;
 pub mod store;
 pub mod telemetry;
