@@ -17,7 +17,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::Application;
-use super::admission::{Admission, Class};
+use super::admission::{Admission, Class, Permit};
 use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
 use super::throttle::Throttle;
@@ -194,10 +194,23 @@ impl ArmClient {
         self.shared.throttle.hold(subscription, Some(wait), self.shared.clock.now());
     }
 
+    /// Waits for one of the process's places for calls (`ARM_MAX_CONCURRENCY`), before any look that waits. Taken before the
+    /// last reading of the store, so that the POST follows that reading at once.
+    pub async fn admit_post(&self) -> Permit {
+        self.shared.admission.admit(Class::Post).await
+    }
+
     /// Brings the permissions of an application to those of `version` (contracts/arm.md §1.2).
     ///
-    /// `request_id` names this attempt to ARM; the same attempt has to bring the same one.
-    pub async fn refresh_permissions(&self, id: &ApplicationId, version: Version, request_id: Uuid) -> Posted {
+    /// `turn` is one of the process's places for calls ([`ArmClient::admit_post`]); `request_id` names this attempt to ARM:
+    /// the same attempt has to bring the same one.
+    pub async fn refresh_permissions(
+        &self,
+        turn: Permit,
+        id: &ApplicationId,
+        version: Version,
+        request_id: Uuid,
+    ) -> Posted {
         let target = format!(
             "{}/refreshPermissions?api-version={}&targetVersion={version}",
             id.url_path(),
@@ -208,8 +221,8 @@ impl ArmClient {
             Ok(uri) => uri,
             Err(why) => return unsent(SubmitAnswer::Rejected { error: refused("UrlRefused", &target, why) }, None),
         };
-        let call = Call { method: Method::POST, uri, request_id, class: Class::Post, subscription: id.subscription() };
-        match self.call(call).await {
+        let call = Call { method: Method::POST, uri, request_id, subscription: id.subscription() };
+        match self.call(call, Some(turn)).await {
             Outcome::Answered { received, throttled_for } => Posted {
                 answer: operation::submitted(&self.answer(&received)),
                 correlation_id: header(&received.headers, &CORRELATION_ID),
@@ -233,8 +246,8 @@ impl ArmClient {
             }
         };
         let subscription = subscription_in(uri.path()).to_ascii_lowercase();
-        let call = Call { method: Method::GET, uri, request_id, class: Class::Look, subscription: &subscription };
-        match self.call(call).await {
+        let call = Call { method: Method::GET, uri, request_id, subscription: &subscription };
+        match self.call(call, None).await {
             Outcome::Answered { received, throttled_for } => Polled {
                 answer: operation::polled(&self.answer(&received), operation.monitor, &self.shared.host),
                 throttled_for,
@@ -258,7 +271,7 @@ impl ArmClient {
             Ok(uri) => uri,
             Err(why) => return unread(refused("UrlRefused", &target, why), None, None),
         };
-        match self.call(Call::look(uri, id.subscription())).await {
+        match self.call(Call::look(uri, id.subscription()), None).await {
             Outcome::Answered { received, throttled_for } => {
                 let (answer, application) = operation::read(&self.answer(&received));
                 ReadOutcome { answer, application, throttled_for, tenant_id: challenged_tenant(&received) }
@@ -325,7 +338,7 @@ impl ArmClient {
                     return listing;
                 }
             };
-            let (received, throttled_for) = match self.call(Call::look(uri, subscription)).await {
+            let (received, throttled_for) = match self.call(Call::look(uri, subscription), None).await {
                 Outcome::Answered { received, throttled_for } => (received, throttled_for),
                 Outcome::Unanswered { error, wait, throttled_for } => {
                     listing.end = ListEnd::Stopped { error, wait };
@@ -359,7 +372,7 @@ impl ArmClient {
         }
     }
 
-    async fn call(&self, call: Call<'_>) -> Outcome {
+    async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
         let shared = &*self.shared;
         let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
         if let Some(rest) = held_back() {
@@ -369,7 +382,10 @@ impl ArmClient {
             Ok(token) => token,
             Err(error) => return Outcome::without_token(error),
         };
-        let _turn = shared.admission.admit(call.class).await;
+        let _turn = match turn {
+            Some(turn) => turn,
+            None => shared.admission.admit(Class::Look).await,
+        };
         // While this call waited, another one may have been told to leave the subscription alone.
         if let Some(rest) = held_back() {
             return Outcome::held_back(rest);
@@ -435,14 +451,13 @@ struct Call<'a> {
     method: Method,
     uri: Uri,
     request_id: Uuid,
-    class: Class,
     /// Lower-case; empty if the call is nobody's.
     subscription: &'a str,
 }
 
 impl<'a> Call<'a> {
     fn look(uri: Uri, subscription: &'a str) -> Self {
-        Self { method: Method::GET, uri, request_id: Uuid::new_v4(), class: Class::Look, subscription }
+        Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription }
     }
 
     fn request(&self, token: Option<&BearerToken>) -> Option<Request<Full<Bytes>>> {

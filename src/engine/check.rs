@@ -98,8 +98,8 @@ fn adopt(deployment: &mut Deployment, application: &Application) {
     for (known, said) in [
         (&mut deployment.kind, &application.kind),
         (&mut deployment.location, &application.location),
-        (&mut deployment.managed_resource_group_id, &application.managed_resource_group_id),
-        (&mut deployment.provisioning_state, &application.provisioning_state),
+        (&mut deployment.managed_resource_group_id, &application.properties.managed_resource_group_id),
+        (&mut deployment.provisioning_state, &application.properties.provisioning_state),
     ] {
         if said.is_some() {
             known.clone_from(said);

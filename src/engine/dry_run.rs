@@ -50,7 +50,8 @@ impl Engine {
         }
         let whole = self.store.count_deployments(&publish.plan).await?;
         let ends = publish.strategy.wave_ends(whole);
-        let wave_of = |at: usize| ends.iter().position(|end| (at as u64) < *end).unwrap_or(ends.len().saturating_sub(1));
+        let wave_of =
+            |at: usize| ends.iter().position(|end| (at as u64) < *end).unwrap_or(ends.len().saturating_sub(1));
         let called = first
             .into_iter()
             .chain(others)

@@ -43,7 +43,9 @@ pub struct Started {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another version of the plan is on its way.
-    #[error("version {version} of {plan} is on its way (rollout {blocker}); wait for its end, cancel it, or say \"supersede\": true")]
+    #[error(
+        "version {version} of {plan} is on its way (rollout {blocker}); wait for its end, cancel it, or say \"supersede\": true"
+    )]
     OnItsWay {
         /// The plan.
         plan: Plan,
@@ -53,7 +55,9 @@ pub enum PublishError {
         blocker: RolloutId,
     },
     /// It would go back to an older version by accident.
-    #[error("version {version} is lower than the wanted version {wanted} of {plan}; to go back on purpose, say \"purpose\": \"repair\"")]
+    #[error(
+        "version {version} is lower than the wanted version {wanted} of {plan}; to go back on purpose, say \"purpose\": \"repair\""
+    )]
     Lower {
         /// The plan.
         plan: Plan,

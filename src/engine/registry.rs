@@ -77,8 +77,8 @@ impl Engine {
                 return Ok(());
             }
             let is_same = newest == Some(notification.event_time);
-            let mut deployment = known
-                .unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
+            let mut deployment =
+                known.unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
             if !is_same {
                 note(&mut deployment.value, &notification, now);
                 if !self.store.save_deployments(std::slice::from_ref(&deployment)).await?[0].is_stored() {

@@ -19,7 +19,9 @@ impl Engine {
         for plan in self.plans_with_wanted_version().await? {
             let Some(version) = self.wanted(&plan).await?.value.version else { continue };
             let open = self.store.open_rollouts().await?;
-            if let Some(other) = open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended()) {
+            if let Some(other) =
+                open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended())
+            {
                 info!(
                     plan = %plan, rollout.id = %other.value.id,
                     "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()
@@ -28,7 +30,9 @@ impl Engine {
             }
             let publish = self.scheduled_publish(plan, version);
             match self.start_rollout(publish, &Identity::Due(due)).await {
-                Ok(started) => info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id),
+                Ok(started) => {
+                    info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id)
+                }
                 Err(PublishError::Engine(error)) => return Err(error),
                 Err(refused) => warn!("The scheduled refresh was refused: {refused}"),
             }

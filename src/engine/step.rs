@@ -71,10 +71,9 @@ impl Engine {
             Some(event) => event,
             None => {
                 let subscription = refresh.value.application_id.subscription();
-                match self.store.throttled_until(subscription).await? {
-                    Some(until) if until > now => Event::Delay { until },
-                    _ => Event::Submit,
-                }
+                let stored = self.store.throttled_until(subscription).await?.filter(|until| *until > now);
+                let until = stored.max(self.arm.throttled_for(subscription).map(|wait| now + wait));
+                until.map_or(Event::Submit, |until| Event::Delay { until })
             }
         };
         Ok(Some((refresh, event)))
@@ -92,7 +91,7 @@ impl Engine {
 
     async fn note_answer(&self, submitting: Versioned<Refresh>, posted: Posted) -> Result<(), EngineError> {
         let now = self.now();
-        let Posted { answer, correlation_id, throttled_for } = posted;
+        let Posted { answer, correlation_id, throttled_for, .. } = posted;
         if let Some(wait) = throttled_for {
             self.store.throttle(submitting.value.application_id.subscription(), now + wait).await?;
         }

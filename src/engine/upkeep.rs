@@ -6,10 +6,10 @@ use std::time::Duration;
 use tracing::info;
 
 use super::{Engine, EngineError};
+use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
     Audience, Event, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp, WantedVersion,
 };
-use crate::rollout::failure::unsupported_action;
 use crate::store::{PageRequest, Versioned};
 
 /// How long one tick goes on at most (design §3.4).
@@ -203,16 +203,13 @@ impl Engine {
     }
 
     /// The wanted version of a plan: the stored one, else the first one of the settings.
-    pub(super) async fn wanted(
-        &self,
-        plan: &crate::rollout::Plan,
-    ) -> Result<Versioned<WantedVersion>, EngineError> {
+    pub(super) async fn wanted(&self, plan: &crate::rollout::Plan) -> Result<Versioned<WantedVersion>, EngineError> {
         if let Some(wanted) = self.store.wanted_version(plan).await? {
             return Ok(wanted);
         }
-        let first = self.offer(&plan.publisher, &plan.offer).and_then(|offer| {
-            offer.plans.iter().find(|(name, _)| *name == plan.plan).and_then(|(_, wanted)| *wanted)
-        });
+        let first = self
+            .offer(&plan.publisher, &plan.offer)
+            .and_then(|offer| offer.plans.iter().find(|(name, _)| *name == plan.plan).and_then(|(_, wanted)| *wanted));
         Ok(Versioned::new(WantedVersion::new(plan.clone(), first)))
     }
 

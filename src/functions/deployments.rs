@@ -47,7 +47,10 @@ pub async fn list(
 }
 
 /// `GET /api/deployments/{key}`.
-pub async fn show(Extension(app): Extension<Arc<App>>, Path(key): Path<String>) -> Result<Json<DeploymentView>, Problem> {
+pub async fn show(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+) -> Result<Json<DeploymentView>, Problem> {
     match app.engine.deployment(&parse_key(&key)?).await? {
         Some(deployment) => Ok(Json(views::deployment(&deployment.value))),
         None => Err(problem::missing(format!("there is no deployment {key}"))),
@@ -129,8 +132,10 @@ fn csv_rows(body: &Bytes) -> Result<Rows, Problem> {
 
 fn check(row: DeploymentRow) -> Result<Import, String> {
     let text = |value: Option<String>| value.filter(|text| !text.is_empty());
-    let application_id =
-        text(row.application_id).ok_or("applicationId is required")?.parse().map_err(|error| format!("applicationId: {error}"))?;
+    let application_id = text(row.application_id)
+        .ok_or("applicationId is required")?
+        .parse()
+        .map_err(|error| format!("applicationId: {error}"))?;
     let plan = match (text(row.publisher), text(row.offer), text(row.plan)) {
         (None, None, None) => None,
         (Some(publisher), Some(offer), Some(plan)) => {
@@ -158,5 +163,7 @@ fn check(row: DeploymentRow) -> Result<Import, String> {
 }
 
 fn parse_key(text: &str) -> Result<DeploymentKey, Problem> {
-    text.parse().map_err(|error: crate::rollout::resource_id::InvalidDeploymentKey| problem::invalid_field("key", error.to_string()))
+    text.parse().map_err(|error: crate::rollout::resource_id::InvalidDeploymentKey| {
+        problem::invalid_field("key", error.to_string())
+    })
 }

@@ -89,7 +89,8 @@ pub fn answer<E: Into<InvocationError>>(result: Result<(), E>) -> Response<Body>
         Ok(()) => ([(header::CONTENT_TYPE, "application/json")], DONE).into_response(),
         Err(error) => {
             error!("An invocation failed: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()).into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
+                .into_response()
         }
     }
 }
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_an_error_and_no_panic() {
-        for bad in ["", "{}", r#"{"Data":{}}"#, r#"{"Data":{"message":"%"}}"#, r#"{"Data":{"message":"e30="}}"#, "[1]"] {
+        for bad in ["", "{}", r#"{"Data":{}}"#, r#"{"Data":{"message":"%"}}"#, r#"{"Data":{"message":"e30="}}"#, "[1]"]
+        {
             assert!(message(&Bytes::from(bad)).is_err(), "{bad}");
         }
     }

@@ -65,7 +65,8 @@ async fn receive(app: &App, sig: Option<&str>, body: &Bytes) -> Result<(), Probl
         return Err(problem::not_configured("notifications are refused: set NOTIFICATION_SIG"));
     }
     let sig = sig.unwrap_or_default().as_bytes();
-    let is_known = app.notification_sigs.iter().fold(false, |known, accepted| known | bool::from(accepted.as_bytes().ct_eq(sig)));
+    let is_known =
+        app.notification_sigs.iter().fold(false, |known, accepted| known | bool::from(accepted.as_bytes().ct_eq(sig)));
     if !is_known {
         return Err(problem::unauthorized("the query parameter sig is missing or wrong"));
     }

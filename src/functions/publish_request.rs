@@ -8,9 +8,7 @@ use super::api::{FieldError, Problem, PublishRequest};
 use super::problem;
 use crate::engine::Engine;
 use crate::rollout::publish::{InvalidPlan, Supersede};
-use crate::rollout::{
-    ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version,
-};
+use crate::rollout::{ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
 
 /// The largest body that is read.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;

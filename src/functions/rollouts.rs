@@ -9,9 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::api::{
-    DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView,
-};
+use super::api::{DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView};
 use super::list::{self, ListQuery};
 use super::{App, offer_publishes, problem, publish_request, report, views};
 use crate::engine::commands::CommandError;

@@ -149,10 +149,13 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         },
         RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),
         RefreshState::Superseded { by } => (None, Some(format!("rollout {by} took its place"))),
-        RefreshState::AwaitingAccess { gate, .. } => (None, Some(match gate {
-            Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
-            Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
-        })),
+        RefreshState::AwaitingAccess { gate, .. } => (
+            None,
+            Some(match gate {
+                Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
+                Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+            }),
+        ),
         _ => (None, None),
     }
 }

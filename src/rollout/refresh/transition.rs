@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    CLAIM, Event, Evidence, GATE_GAP, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh, RefreshState,
-    SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
+    CLAIM, Event, Evidence, GATE_GAP, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh,
+    RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
 };
 use crate::rollout::hand_over::HandOver;
 use crate::rollout::{
