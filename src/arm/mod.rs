@@ -12,6 +12,7 @@ pub mod host_rule;
 pub mod operation;
 pub mod remote_error;
 pub mod retry_after;
+pub mod simulator;
 pub mod throttle;
 mod transport;
 

@@ -1,0 +1,257 @@
+//! The simulator's HTTP side: connections, the order of checks, and which answer belongs to which path.
+
+pub(super) mod identity;
+mod pages;
+mod refresh;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::scripts::Reply;
+use super::signed_url::Record;
+use super::{Recorded, Shared};
+use crate::rollout::Timestamp;
+
+/// What to do with one request.
+enum Act {
+    Answer(Response<Full<Bytes>>),
+    Reset,
+    Hang,
+}
+
+impl From<Reply> for Act {
+    fn from(reply: Reply) -> Self {
+        Self::Answer(response(reply))
+    }
+}
+
+/// Ends a connection without an answer.
+#[derive(Debug)]
+struct Dropped;
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection is dropped on purpose")
+    }
+}
+
+impl Error for Dropped {}
+
+/// Serves until it is aborted, and its connections with it.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: those in use come back.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.title_case_headers(shared.config.title_case_headers);
+            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+            // How a connection ends is the client's affair.
+            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+    let _under_way = UnderWay::new(&shared);
+    let (head, body) = request.into_parts();
+    if !hyper::body::Body::is_end_stream(&body) {
+        let _ = body.collect().await;
+    }
+    if shared.config.keep_requests > 0 {
+        keep(&shared, &head);
+    }
+    if !shared.config.latency.is_zero() {
+        tokio::time::sleep(shared.config.latency).await;
+    }
+    match act(&shared, &head) {
+        Act::Answer(response) => Ok(response),
+        Act::Reset => Err(Dropped),
+        Act::Hang => {
+            let never: Infallible = std::future::pending().await;
+            match never {}
+        }
+    }
+}
+
+/// The checks in ARM's order: who calls, whether the subscription is throttled, then what is asked.
+fn act(shared: &Shared, head: &http::request::Parts) -> Act {
+    let path = head.uri.path();
+    if path == "/msi/token" {
+        return identity::answer(shared, head).into();
+    }
+    let now = shared.config.clock.now();
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let Some((subscription, rest)) = in_subscription(&segments) else {
+        return Reply::error(404, "InvalidResourcePath", "There is nothing at this path.").into();
+    };
+    if let Err(reply) = authenticated(shared, &head.headers, now) {
+        return reply.into();
+    }
+    let subscription = subscription.to_ascii_lowercase();
+    if let Some(reply) = throttled(shared, &subscription, now) {
+        return reply.into();
+    }
+    let is = |segment: &str, name: &str| segment.eq_ignore_ascii_case(name);
+    let solutions = |provider: &str| is(provider, "Microsoft.Solutions");
+    match (&head.method, rest) {
+        (&Method::GET, ["providers", provider, "locations", _, record, name]) if solutions(provider) => {
+            let record = if is(record, Record::Status.segment()) { Record::Status } else { Record::Result };
+            refresh::poll(shared, head, &subscription, record, name, now)
+        }
+        (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
+        (&Method::GET, [providers, provider, applications])
+            if is(providers, "providers") && solutions(provider) && is(applications, "applications") =>
+        {
+            pages::list(shared, head, &subscription, None).into()
+        }
+        (&Method::GET, [groups, group, _, provider, applications])
+            if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
+        {
+            pages::list(shared, head, &subscription, Some(group)).into()
+        }
+        (&Method::GET, [groups, _, _, provider, applications, _])
+            if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
+        {
+            pages::read(shared, head, path)
+        }
+        (&Method::POST, [groups, _, _, provider, applications, _, action])
+            if is(groups, "resourceGroups")
+                && solutions(provider)
+                && is(applications, "applications")
+                && is(action, "refreshPermissions") =>
+        {
+            refresh::post(shared, head, &path[..path.len() - action.len() - 1], now)
+        }
+        _ => Reply::error(404, "InvalidResourcePath", "There is nothing at this path for this method.").into(),
+    }
+}
+
+fn in_subscription<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'b str, &'a [&'b str])> {
+    match segments {
+        [subscriptions, id, rest @ ..] if subscriptions.eq_ignore_ascii_case("subscriptions") => Some((id, rest)),
+        _ => None,
+    }
+}
+
+/// Whether the call carries a token that was issued and lasts.
+fn authenticated(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<(), Reply> {
+    let mut world = shared.world();
+    let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let expires = token.and_then(|token| world.tokens.get(token).copied());
+    let reply = match (token, expires) {
+        (_, Some(expires)) if now < expires => return Ok(()),
+        (_, Some(_)) => Reply::expired_token(),
+        (Some(_), None) => Reply::error(401, "InvalidAuthenticationToken", "The access token is invalid."),
+        (None, None) => Reply::error(401, "AuthenticationFailed", "The 'Authorization' header is missing."),
+    };
+    world.stats.refused_tokens += 1;
+    let challenged = reply.headers.iter().any(|(name, _)| name == WWW_AUTHENTICATE.as_str());
+    Err(if challenged {
+        reply
+    } else {
+        let challenge = "Bearer authorization_uri=\"https://login.microsoftonline.com/5d0f7a10-0000-4000-8000-00000000c001\", error=\"invalid_token\"";
+        reply.with("www-authenticate", challenge)
+    })
+}
+
+/// 429 while the subscription is to be left alone; such a call is not processed.
+fn throttled(shared: &Shared, subscription: &str, now: Timestamp) -> Option<Reply> {
+    let mut world = shared.world();
+    let rest = (*world.throttled.get(subscription)? - now).to_std().ok().filter(|rest| !rest.is_zero());
+    match rest {
+        Some(rest) => {
+            world.stats.throttled += 1;
+            Some(Reply::throttled(rest.as_secs() + u64::from(rest.subsec_nanos() > 0)))
+        }
+        None => {
+            world.throttled.remove(subscription);
+            None
+        }
+    }
+}
+
+/// One value of the query, as it stands there.
+fn query_value<'a>(head: &'a http::request::Parts, name: &str) -> Option<&'a str> {
+    head.uri
+        .query()?
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+        .map(|(_, value)| value)
+}
+
+/// The error for a call without `api-version`.
+fn without_api_version(head: &http::request::Parts) -> Option<Reply> {
+    let missing = query_value(head, "api-version").is_none_or(str::is_empty);
+    missing.then(|| Reply::error(400, "MissingApiVersionParameter", "The api-version query parameter is required."))
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    let mut id = Uuid::encode_buffer();
+    if let Ok(id) = HeaderValue::from_str(Uuid::new_v4().hyphenated().encode_lower(&mut id)) {
+        headers.insert("x-ms-request-id", id.clone());
+        headers.insert("x-ms-correlation-request-id", id);
+    }
+    for (name, value) in reply.headers {
+        let name = match name {
+            std::borrow::Cow::Borrowed("content-type") => Some(CONTENT_TYPE),
+            name => HeaderName::try_from(name.as_ref()).ok(),
+        };
+        if let (Some(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(Bytes::from(value))) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+fn keep(shared: &Shared, head: &http::request::Parts) {
+    let recorded =
+        Recorded { method: head.method.to_string(), target: head.uri.to_string(), headers: head.headers.clone() };
+    let mut requests = shared.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if requests.len() == shared.config.keep_requests {
+        requests.pop_front();
+    }
+    requests.push_back(recorded);
+}
+
+/// Counts a call while it is under way.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let at_once = shared.at_once.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut world = shared.world();
+        world.stats.most_at_once = world.stats.most_at_once.max(at_once);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.at_once.fetch_sub(1, Ordering::AcqRel);
+    }
+}

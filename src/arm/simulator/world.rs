@@ -1,0 +1,201 @@
+//! What the simulator knows: applications, operations, tokens, and what was asked of it. No HTTP here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::scripts::{Acceptance, OnPoll, OnPost, OnRead, Outcome};
+use crate::rollout::{ApplicationId, Timestamp};
+
+/// An application that the simulator has.
+#[derive(Clone, Debug)]
+pub struct ApplicationSpec {
+    /// Its id.
+    pub id: ApplicationId,
+    /// Its plan; none makes it a service-catalog application.
+    pub plan: Option<PlanSpec>,
+    /// Its region.
+    pub location: Arc<str>,
+    /// The customer's tenant.
+    pub tenant_id: Arc<str>,
+    /// `provisioningState`.
+    pub provisioning_state: Arc<str>,
+    /// `jitAccessPolicy`, as JSON.
+    pub jit_access_policy: Option<Arc<str>>,
+}
+
+/// The plan of a Marketplace application. Bulk additions should share the texts.
+#[derive(Clone, Debug)]
+pub struct PlanSpec {
+    /// `plan.publisher`.
+    pub publisher: Arc<str>,
+    /// `plan.product`.
+    pub product: Arc<str>,
+    /// `plan.name`.
+    pub name: Arc<str>,
+    /// `plan.version`.
+    pub version: Arc<str>,
+}
+
+impl ApplicationSpec {
+    /// A Marketplace application at rest, of the plan fabrikam/ledger/standard 1.4.0.
+    pub fn new(id: ApplicationId) -> Self {
+        Self {
+            id,
+            plan: Some(PlanSpec {
+                publisher: "fabrikam".into(),
+                product: "ledger".into(),
+                name: "standard".into(),
+                version: "1.4.0".into(),
+            }),
+            location: "westeurope".into(),
+            tenant_id: "5d0f7a10-0000-4000-8000-00000000c001".into(),
+            provisioning_state: "Succeeded".into(),
+            jit_access_policy: None,
+        }
+    }
+}
+
+/// What was asked of the simulator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// POSTs of `refreshPermissions` that came with a good token.
+    pub posts: u64,
+    /// Operations started.
+    pub operations: u64,
+    /// Operations started while another one of the same application was running.
+    pub overlapping_operations: u64,
+    /// Looks at operations.
+    pub polls: u64,
+    /// Looks that came earlier than the answer before had allowed.
+    pub impatient_polls: u64,
+    /// POSTs that came earlier than the answer before had allowed.
+    pub impatient_posts: u64,
+    /// Calls for a subscription that was to be left alone.
+    pub throttled: u64,
+    /// Readings of one application.
+    pub reads: u64,
+    /// Pages of lists.
+    pub pages: u64,
+    /// Tokens issued.
+    pub tokens: u64,
+    /// Calls without a good token.
+    pub refused_tokens: u64,
+    /// Looks with a URL that was not byte for byte one of ours.
+    pub altered_urls: u64,
+    /// The most calls that were under way at once.
+    pub most_at_once: usize,
+}
+
+/// An application with its history.
+#[derive(Debug)]
+pub(super) struct Application {
+    pub spec: ApplicationSpec,
+    pub on_post: VecDeque<OnPost>,
+    pub on_poll: VecDeque<OnPoll>,
+    pub on_read: VecDeque<OnRead>,
+    pub posts: u32,
+    pub operations: u32,
+    pub last_operation: Option<u32>,
+    pub not_before: Option<Timestamp>,
+}
+
+/// An operation.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub application: u32,
+    pub version: Arc<str>,
+    pub started: Timestamp,
+    pub ends: Timestamp,
+    pub outcome: Arc<Outcome>,
+    pub not_before: Option<Timestamp>,
+}
+
+/// Everything behind the simulator's lock.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub applications: Vec<Application>,
+    /// By lower-cased id.
+    pub by_id: HashMap<Box<str>, u32>,
+    pub by_subscription: HashMap<Box<str>, Vec<u32>>,
+    pub operations: Vec<Operation>,
+    pub tokens: HashMap<String, Timestamp>,
+    pub throttled: HashMap<Box<str>, Timestamp>,
+    pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
+    pub stats: Stats,
+    succeeded: Option<Arc<Outcome>>,
+}
+
+impl World {
+    pub fn add(&mut self, spec: ApplicationSpec) {
+        let index = u32::try_from(self.applications.len()).expect("no machine holds four billion applications");
+        let key = spec.id.to_string().to_lowercase().into_boxed_str();
+        if let Some(&index) = self.by_id.get(&key) {
+            self.applications[index as usize].spec = spec;
+            return;
+        }
+        self.by_id.insert(key, index);
+        self.by_subscription.entry(spec.id.subscription().into()).or_default().push(index);
+        self.applications.push(Application {
+            spec,
+            on_post: VecDeque::new(),
+            on_poll: VecDeque::new(),
+            on_read: VecDeque::new(),
+            posts: 0,
+            operations: 0,
+            last_operation: None,
+            not_before: None,
+        });
+    }
+
+    pub fn find(&self, id: &ApplicationId) -> Option<&Application> {
+        let index = *self.by_id.get(id.to_string().to_lowercase().as_str())?;
+        Some(&self.applications[index as usize])
+    }
+
+    pub fn find_mut(&mut self, id: &ApplicationId) -> Option<&mut Application> {
+        let index = *self.by_id.get(id.to_string().to_lowercase().as_str())?;
+        Some(&mut self.applications[index as usize])
+    }
+
+    /// Starts an operation and returns its number. A version with a bad permission fails whatever was asked for.
+    pub fn start(
+        &mut self,
+        application: u32,
+        version: &str,
+        acceptance: &Acceptance,
+        usual: Duration,
+        now: Timestamp,
+    ) -> u32 {
+        let number = u32::try_from(self.operations.len()).expect("no run starts four billion operations");
+        let outcome = match self.bad_versions.get(version) {
+            Some(outcome) => Arc::clone(outcome),
+            None if acceptance.outcome == Outcome::succeeded() => {
+                Arc::clone(self.succeeded.get_or_insert_with(|| Arc::new(Outcome::succeeded())))
+            }
+            None => Arc::new(acceptance.outcome.clone()),
+        };
+        let last = self.applications[application as usize].last_operation;
+        let (overlaps, version) = match last.map(|number| &self.operations[number as usize]) {
+            Some(last) if *last.version == *version => (last.ends > now, Arc::clone(&last.version)),
+            Some(last) => (last.ends > now, Arc::from(version)),
+            None => (false, self.shared_version(version)),
+        };
+        self.stats.overlapping_operations += u64::from(overlaps);
+        self.stats.operations += 1;
+        let ends = now + acceptance.duration.unwrap_or(usual);
+        self.operations.push(Operation { application, version, started: now, ends, outcome, not_before: None });
+        let application = &mut self.applications[application as usize];
+        application.operations += 1;
+        application.last_operation = Some(number);
+        number
+    }
+
+    /// The text of a version, shared with the operation before where it is the same.
+    fn shared_version(&self, version: &str) -> Arc<str> {
+        match self.operations.last() {
+            Some(last) if *last.version == *version => Arc::clone(&last.version),
+            _ => Arc::from(version),
+        }
+    }
+}
