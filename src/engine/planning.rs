@@ -42,7 +42,7 @@ impl Engine {
 
     async fn plan_page(&self, mut rollout: Versioned<Rollout>, now: Timestamp) -> Result<(), EngineError> {
         let tally = self.store.tally(rollout.value.id).await?;
-        let (wanted, mut places) = (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally));
+        let (mut wanted, mut places) = (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally));
         if let Some(named) = self.unplanned_named_canaries(&rollout.value, &tally).await? {
             self.plan_deployments(&rollout.value, &named, &mut places, now).await?;
             rollout.value.walk.wave_is_planned = true;
@@ -50,14 +50,13 @@ impl Engine {
             self.store.save_rollout(&rollout).await?;
             return Ok(());
         }
-        let page = PageRequest {
-            continuation: rollout.value.walk.cursor.as_ref().map(|cursor| cursor.as_str().to_owned()),
-            top: PAGE.min(usize::try_from(wanted.saturating_mul(4)).unwrap_or(PAGE)).max(1),
-        };
-        let page = self.store.deployments(Some(&rollout.value.publish.plan), &page).await?;
-        let deployments: Vec<Deployment> = page.items.into_iter().map(|deployment| deployment.value).collect();
+        // Not a whole page for one canary, and some more than wanted for those that are skipped or not meant.
+        let at_most = usize::try_from(wanted.saturating_mul(4)).unwrap_or(PAGE).clamp(1, PAGE);
+        let deployments = self
+            .store
+            .deployments_after(&rollout.value.publish.plan, rollout.value.walk.cursor.as_ref(), at_most)
+            .await?;
         let mut rest = deployments.as_slice();
-        let mut wanted = wanted;
         while wanted > 0 && !rest.is_empty() {
             let take = usize::try_from(wanted).unwrap_or(usize::MAX).min(rest.len());
             let (now_planned, later) = rest.split_at(take);
@@ -70,7 +69,7 @@ impl Engine {
             // Counted anew, since those planned by an earlier try, skipped or not meant take no place in the wave.
             wanted = rollout.value.wanted_members(&self.store.tally(rollout.value.id).await?);
         }
-        rollout.value.walk.is_over = rest.is_empty() && page.next.is_none();
+        rollout.value.walk.is_over = rest.is_empty() && deployments.len() < at_most;
         rollout.value.walk.wave_is_planned = wanted == 0 || rollout.value.walk.is_over;
         rollout.value.walk.moved_at = Some(now);
         let goes_on = !rollout.value.walk.wave_is_planned;

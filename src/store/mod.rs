@@ -155,6 +155,14 @@ pub trait Store: Send + Sync + 'static {
         plan: Option<&Plan>,
         page: &PageRequest,
     ) -> Result<Page<Versioned<Deployment>>, StoreError>;
+    /// At most `at_most` deployments of one plan behind the key `after`, in the order of their keys, tombstones included;
+    /// fewer only where there are no more.
+    async fn deployments_after(
+        &self,
+        plan: &Plan,
+        after: Option<&DeploymentKey>,
+        at_most: usize,
+    ) -> Result<Vec<Deployment>, StoreError>;
     /// How many deployments a plan has, tombstones not included.
     async fn count_deployments(&self, plan: &Plan) -> Result<u64, StoreError>;
     /// Deployments whose [`Deployment::check`] is due at or before `now`, the longest due first.

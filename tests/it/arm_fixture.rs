@@ -31,10 +31,7 @@ impl Fixture {
     }
 
     /// The same, with changes to the simulator's settings and to the client's.
-    pub async fn with(
-        simulator: impl FnOnce(&mut SimulatorConfig),
-        client: impl FnOnce(&mut ArmConfig),
-    ) -> Self {
+    pub async fn with(simulator: impl FnOnce(&mut SimulatorConfig), client: impl FnOnce(&mut ArmConfig)) -> Self {
         let clock = ManualClock::new();
         let mut config = SimulatorConfig {
             operation: Duration::from_secs(60),
@@ -60,7 +57,9 @@ impl Fixture {
 
     /// Posts version 1.5.0 to [`application`].
     pub async fn post_again(&self) -> Posted {
-        self.arm.refresh_permissions(&application(), "1.5.0".parse().unwrap(), Uuid::new_v4()).await
+        self.arm
+            .refresh_permissions(self.arm.admit_post().await, &application(), "1.5.0".parse().unwrap(), Uuid::new_v4())
+            .await
     }
 
     /// The operation that a POST starts, as accepted.
@@ -102,7 +101,13 @@ pub fn application_of(subscription: &str, name: &str) -> ApplicationId {
 
 /// Gets its tokens from the simulator without asking over HTTP.
 #[derive(Clone)]
-struct Issued(Arc<Simulator>);
+pub struct Issued(Arc<Simulator>);
+
+impl Issued {
+    pub fn new(simulator: &Arc<Simulator>) -> Self {
+        Self(Arc::clone(simulator))
+    }
+}
 
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

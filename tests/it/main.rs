@@ -8,3 +8,5 @@ mod arm_read;
 mod arm_throttle;
 mod arm_wire;
 mod manual_clock;
+mod rollout_flow;
+mod world;

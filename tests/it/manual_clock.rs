@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use permafresh::clock::Clock;
 use permafresh::rollout::Timestamp;
 
@@ -27,8 +28,12 @@ impl ManualClock {
     }
 }
 
+#[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         ManualClock::now(self)
     }
+
+    /// Time does not pass by waiting.
+    async fn sleep_until(&self, _: Timestamp) {}
 }

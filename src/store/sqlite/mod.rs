@@ -207,6 +207,18 @@ impl Store for SqliteStore {
         Ok(page(read_all("deployment", &records)?, top, continuation))
     }
 
+    async fn deployments_after(
+        &self,
+        plan: &Plan,
+        after: Option<&DeploymentKey>,
+        at_most: usize,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let (plan, after) = (plan.to_string(), after.map(key_bytes));
+        let list = move |connection: &Connection| deployments::by_key(connection, Some(&plan), after, limit(at_most));
+        let deployments = read_all("deployment", &self.read("walk deployments", list).await?)?;
+        Ok(deployments.into_iter().map(|deployment: Versioned<Deployment>| deployment.value).collect())
+    }
+
     async fn count_deployments(&self, plan: &Plan) -> Result<u64, StoreError> {
         let plan = plan.to_string();
         self.read("count deployments", move |connection| deployments::count(connection, &plan)).await
