@@ -31,10 +31,7 @@ impl Fixture {
     }
 
     /// The same, with changes to the simulator's settings and to the client's.
-    pub async fn with(
-        simulator: impl FnOnce(&mut SimulatorConfig),
-        client: impl FnOnce(&mut ArmConfig),
-    ) -> Self {
+    pub async fn with(simulator: impl FnOnce(&mut SimulatorConfig), client: impl FnOnce(&mut ArmConfig)) -> Self {
         let clock = ManualClock::new();
         let mut config = SimulatorConfig {
             operation: Duration::from_secs(60),
