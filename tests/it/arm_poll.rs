@@ -105,7 +105,10 @@ async fn each_status_has_its_row_for_azure_async_operation() {
         (Reply::status(204), ("unreadable", Some("NoStatus"))),
         (Reply::redirect("https://evil.example/"), ("unreadable", Some("Unknown"))),
         (Reply::status(400), ("unreadable", Some("Unknown"))),
-        (Reply::wrong_tenant("5d0f7a10-0000-4000-8000-00000000c001"), ("accessLost", Some("InvalidAuthenticationTokenTenant"))),
+        (
+            Reply::wrong_tenant("5d0f7a10-0000-4000-8000-00000000c001"),
+            ("accessLost", Some("InvalidAuthenticationTokenTenant")),
+        ),
         (Reply::forbidden(), ("accessLost", Some("AuthorizationFailed"))),
         (Reply::resource_not_found(), ("gone", None)),
         (Reply::subscription_not_found(), ("gone", None)),
@@ -155,11 +158,9 @@ async fn each_status_has_its_row_for_location() {
 
 #[tokio::test]
 async fn an_operation_followed_by_location_ends_as_it_ends() {
-    for (outcome, meant) in [
-        (Outcome::succeeded(), "succeeded"),
-        (Outcome::failed_nested(), "failed"),
-        (Outcome::canceled(), "canceled"),
-    ] {
+    for (outcome, meant) in
+        [(Outcome::succeeded(), "succeeded"), (Outcome::failed_nested(), "failed"), (Outcome::canceled(), "canceled")]
+    {
         let world = Fixture::start().await;
         let acceptance = Acceptance { monitor: MonitorForm::Location, outcome, ..Acceptance::default() };
         let operation = world.operation(acceptance).await;

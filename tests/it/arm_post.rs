@@ -187,9 +187,10 @@ async fn a_connection_that_breaks_is_retried_and_the_repeat_is_harmless() {
     let world = Fixture::start().await;
     let posted = world.post(OnPost::Reset).await;
     assert_eq!(meaning(&posted.answer), Expected::error("retry", "ConnectionBroken", None));
-    assert_eq!(world.simulator.operations_of(&application()), 0);
+    assert_eq!((world.simulator.posts_of(&application()), world.simulator.operations_of(&application())), (1, 0));
     let posted = world.post(OnPost::LoseAnswer(Acceptance::default())).await;
     assert_eq!(meaning(&posted.answer), Expected::error("retry", "ConnectionBroken", None));
+    assert_eq!(world.simulator.posts_of(&application()), 2, "the client repeats nothing by itself");
     assert_eq!(world.simulator.operations_of(&application()), 1, "it was accepted all the same");
     let operation = operation_of(world.post_again().await);
     world.clock.advance(Duration::from_secs(60));
@@ -206,21 +207,14 @@ async fn no_answer_in_time_is_retried() {
 
 #[tokio::test]
 async fn an_arm_that_is_not_there_is_retried() {
-    let world = Fixture::start().await;
-    let Fixture { arm, simulator, .. } = &world;
-    let port = simulator.endpoint().port().unwrap();
-    let unused = Fixture::with(|_| {}, |client| client.endpoint.set_port(Some(free_port_other_than(port))).unwrap()).await;
-    let posted = unused.post_again().await;
+    // Bound but not listening: nobody else can take the port, and connections are refused.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    let world = Fixture::with(|_| {}, |client| client.endpoint.set_port(Some(port)).unwrap()).await;
+    let posted = world.post_again().await;
     assert_eq!(meaning(&posted.answer), Expected::error("retry", "ConnectionFailed", None));
-    let posted = arm.refresh_permissions(&application(), "1.5.0".parse().unwrap(), Uuid::new_v4()).await;
-    assert_eq!(meaning(&posted.answer).answer, "notFound", "the other one answers");
-}
-
-/// A port that was free just now and that nobody listens on.
-fn free_port_other_than(port: u16) -> u16 {
-    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    assert_ne!(taken, port);
-    taken
+    assert_eq!(world.simulator.stats().posts, 0);
 }
 
 #[tokio::test]
