@@ -9,6 +9,20 @@ use serde_json::value::RawValue;
 
 use crate::rollout::ApplicationId;
 
+/// Why a text is no application.
+#[derive(Debug, thiserror::Error)]
+pub enum NoApplication {
+    /// It is no JSON object.
+    #[error("it is not a JSON object")]
+    NoObject,
+    /// It has no id.
+    #[error("it has no id")]
+    NoId,
+    /// It is no JSON.
+    #[error("it is not JSON: {0}")]
+    NoJson(#[from] serde_json::Error),
+}
+
 /// One managed application.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -100,6 +114,16 @@ pub struct JitAccessPolicy {
 }
 
 impl Application {
+    /// Reads one from JSON. Serde takes an array for a struct, and every member here may be missing, so what is no object
+    /// with an id is refused first.
+    pub fn from_json(text: &[u8]) -> Result<Self, NoApplication> {
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(NoApplication::NoObject);
+        }
+        let application: Self = serde_json::from_slice(text)?;
+        if application.id.is_empty() { Err(NoApplication::NoId) } else { Ok(application) }
+    }
+
     /// Its id, parsed; `None` if it is not one of a managed application.
     pub fn application_id(&self) -> Option<ApplicationId> {
         self.id.parse().ok()
@@ -127,13 +151,13 @@ mod tests {
 
     #[test]
     fn odd_members_do_not_hide_the_others() {
-        let application: Application = serde_json::from_str(
-            r#"{"id": 7, "name": "app", "kind": "marketplace", "plan": {"publisher": "p"}, "new": {"x": [1]},
+        let application = Application::from_json(
+            br#"{"id": "elsewhere", "name": 7, "kind": "marketplace", "plan": {"publisher": "p"}, "new": {"x": [1]},
                 "properties": {"provisioningState": "Succeeded", "authorizations": null, "jitAccessPolicy": "none",
                                "parameters": "{\"a\": 1}", "managementMode": ["x"]}}"#,
         )
         .unwrap();
-        assert_eq!(application.name, "app");
+        assert_eq!(application.name, "");
         assert!(application.is_marketplace());
         assert_eq!((application.plan.as_ref(), application.application_id()), (None, None));
         assert_eq!(application.properties.provisioning_state.as_deref(), Some("Succeeded"));
@@ -142,8 +166,8 @@ mod tests {
 
     #[test]
     fn whatever_is_no_object_is_no_application() {
-        for body in ["", "null", "[]", "\"text\"", "<html></html>", "{\"id\":"] {
-            assert!(serde_json::from_str::<Application>(body).is_err(), "{body}");
+        for body in ["", "null", "[]", "[\"id\"]", "\"text\"", "<html></html>", "{\"id\":", "{}", r#"{"id":7}"#] {
+            assert!(Application::from_json(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

@@ -360,7 +360,7 @@ impl ArmClient {
                 }
             };
             for item in page.value {
-                match serde_json::from_str(item.get()) {
+                match Application::from_json(item.get().as_bytes()) {
                     Ok(application) => listing.applications.push(application),
                     Err(_) => listing.unreadable += 1,
                 }

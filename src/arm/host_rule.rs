@@ -137,7 +137,7 @@ mod tests {
         let host = host("https://management.azure.com");
         for path in [
             "/subscriptions/a/operationStatuses/6f1d*3F9A?api-version=2019-07-01&t=6388&c=MII_-x%2D%2d&s=a_b&h='~!$()+,;:@",
-            "/a/./b/../c//d?x={y}|\"'&z=%zz",
+            "/a/./b/../c//d?x={y}|'&z=%zz",
             "/?q=1",
         ] {
             for prefix in ["https://management.azure.com", "https://MANAGEMENT.azure.com:443", ""] {

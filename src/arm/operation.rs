@@ -121,11 +121,12 @@ struct MonitorBody<'a> {
 }
 
 fn by_body(answer: &Answer<'_>, monitor: Monitor, host: &ArmHost) -> PollAnswer {
-    let blank = answer.body.trim_ascii().is_empty();
-    let Ok(body) = serde_json::from_slice::<MonitorBody<'_>>(answer.body) else {
+    let text = answer.body.trim_ascii();
+    let parsed = text.starts_with(b"{").then(|| serde_json::from_slice::<MonitorBody<'_>>(text));
+    let Some(Ok(body)) = parsed else {
         return match (answer.status, monitor) {
             (StatusCode::ACCEPTED, _) => running(answer, None, host),
-            (_, Monitor::Location) if blank => PollAnswer::Succeeded,
+            (_, Monitor::Location) if text.is_empty() => PollAnswer::Succeeded,
             _ => no_status(answer),
         };
     };
@@ -182,7 +183,7 @@ fn percent(raw: &RawValue) -> Option<f64> {
 /// What an answer to reading an application means, with the application if one was read.
 pub fn read(answer: &Answer<'_>) -> (ReadAnswer, Option<Application>) {
     match answer.status.as_u16() {
-        200 => match serde_json::from_slice::<Application>(answer.body) {
+        200 => match Application::from_json(answer.body) {
             Ok(application) => (standing(&application), Some(application)),
             Err(error) => {
                 let error = RemoteError {

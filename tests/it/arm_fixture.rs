@@ -41,11 +41,11 @@ impl Fixture {
         };
         simulator(&mut config);
         let simulator = Arc::new(Simulator::start(config).await.unwrap());
-        let tokens = TokenSource::from_credential(Arc::new(Issued(Arc::clone(&simulator))), Arc::new(clock.clone()));
+        let tokens = tokens_of(&simulator, &clock);
         let mut config = ArmConfig::for_endpoint(simulator.endpoint().clone());
         config.call_timeout = Duration::from_secs(20);
         client(&mut config);
-        let arm = ArmClient::new(config, Arc::new(tokens), Arc::new(clock.clone())).unwrap();
+        let arm = ArmClient::new(config, tokens, Arc::new(clock.clone())).unwrap();
         Self { clock, simulator, arm }
     }
 
@@ -77,6 +77,16 @@ impl Fixture {
     pub async fn poll(&self, operation: &Operation) -> Polled {
         self.arm.poll(operation, Uuid::new_v4()).await
     }
+}
+
+/// Tokens that the simulator takes, without asking over HTTP.
+pub fn tokens(world: &Fixture) -> Arc<TokenSource> {
+    tokens_of(&world.simulator, &world.clock)
+}
+
+fn tokens_of(simulator: &Arc<Simulator>, clock: &ManualClock) -> Arc<TokenSource> {
+    let credential = Arc::new(Issued(Arc::clone(simulator)));
+    Arc::new(TokenSource::from_credential(credential, Arc::new(clock.clone())))
 }
 
 /// The operation in an answer that accepted one.

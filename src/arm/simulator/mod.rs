@@ -174,6 +174,11 @@ impl Simulator {
         self.scripted(id, |application| application.on_read.extend(scripts));
     }
 
+    /// What to answer to the next calls for pages of lists, whichever they are, and to other paths of a subscription.
+    pub fn on_list(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.shared.world().on_list.extend(replies);
+    }
+
     /// From now on every operation that brings `version` fails because it names an action that does not exist.
     pub fn bad_version(&self, version: &str, action: &str) {
         let outcome = Arc::new(Outcome::bad_action(action));

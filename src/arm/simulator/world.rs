@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scripts::{Acceptance, OnPoll, OnPost, OnRead, Outcome};
+use super::scripts::{Acceptance, OnPoll, OnPost, OnRead, Outcome, Reply};
 use crate::rollout::{ApplicationId, Timestamp};
 
 /// An application that the simulator has.
@@ -83,6 +83,8 @@ pub struct Stats {
     pub refused_tokens: u64,
     /// Looks with a URL that was not byte for byte one of ours.
     pub altered_urls: u64,
+    /// Connections accepted.
+    pub connections: u64,
     /// The most calls that were under way at once.
     pub most_at_once: usize,
 }
@@ -121,6 +123,7 @@ pub(super) struct World {
     pub operations: Vec<Operation>,
     pub tokens: HashMap<String, Timestamp>,
     pub throttled: HashMap<Box<str>, Timestamp>,
+    pub on_list: VecDeque<Reply>,
     pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
     pub stats: Stats,
     succeeded: Option<Arc<Outcome>>,

@@ -61,6 +61,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             continue;
         };
+        shared.world().stats.connections += 1;
         let _ = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
@@ -104,7 +105,7 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
     let now = shared.config.clock.now();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let Some((subscription, rest)) = in_subscription(&segments) else {
-        return Reply::error(404, "InvalidResourcePath", "There is nothing at this path.").into();
+        return nothing_here().into();
     };
     if let Err(reply) = authenticated(shared, &head.headers, now) {
         return reply.into();
@@ -120,7 +121,6 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
             let record = if is(record, Record::Status.segment()) { Record::Status } else { Record::Result };
             refresh::poll(shared, head, &subscription, record, name, now)
         }
-        (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [providers, provider, applications])
             if is(providers, "providers") && solutions(provider) && is(applications, "applications") =>
         {
@@ -131,6 +131,7 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
         {
             pages::list(shared, head, &subscription, Some(group)).into()
         }
+        (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [groups, _, _, provider, applications, _])
             if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
         {
@@ -144,7 +145,7 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
         {
             refresh::post(shared, head, &path[..path.len() - action.len() - 1], now)
         }
-        _ => Reply::error(404, "InvalidResourcePath", "There is nothing at this path for this method.").into(),
+        _ => shared.world().on_list.pop_front().unwrap_or_else(nothing_here).into(),
     }
 }
 
@@ -153,6 +154,10 @@ fn in_subscription<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'b str, &'a [&'b
         [subscriptions, id, rest @ ..] if subscriptions.eq_ignore_ascii_case("subscriptions") => Some((id, rest)),
         _ => None,
     }
+}
+
+fn nothing_here() -> Reply {
+    Reply::error(404, "InvalidResourcePath", "There is nothing at this path for this method.")
 }
 
 /// Whether the call carries a token that was issued and lasts.

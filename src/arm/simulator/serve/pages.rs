@@ -36,6 +36,9 @@ pub(super) fn list(shared: &Shared, head: &http::request::Parts, subscription: &
     }
     let mut world = shared.world();
     world.stats.pages += 1;
+    if let Some(reply) = world.on_list.pop_front() {
+        return reply;
+    }
     let skip = match query_value(head, "$skiptoken").map(|token| token.strip_suffix("%3D%3D").map(str::parse::<usize>))
     {
         None => 0,
