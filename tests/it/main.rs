@@ -7,6 +7,7 @@ mod arm_post;
 mod arm_read;
 mod arm_throttle;
 mod arm_wire;
+mod contracts;
 mod manual_clock;
 mod rollout_flow;
 mod world;

@@ -28,6 +28,12 @@ impl ManualClock {
     }
 }
 
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {

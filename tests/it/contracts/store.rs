@@ -1,0 +1,5 @@
+//! The rules of `Store`, by what they are about.
+
+pub mod deployments;
+pub mod refreshes;
+pub mod rollouts;
