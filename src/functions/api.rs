@@ -1,0 +1,574 @@
+//! The shapes of the HTTP API (design §8), shared by the functions that answer and the command line that asks.
+//!
+//! Shapes only: nothing here decides, checks a value against the domain, or talks to anybody. All members are camelCase;
+//! what has no value is left out. Whoever reads these ignores members it does not know, so that an older command line
+//! can talk to a newer service; only [`PublishRequest`] keeps them, so that the service can refuse them by name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::rollout::{
+    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+};
+
+/// The media type of [`Problem`] (RFC 9457).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How many items a page has where `top` says nothing.
+pub const DEFAULT_TOP: usize = 100;
+/// The largest `top`.
+pub const MAX_TOP: usize = 1_000;
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page<T> {
+    /// The items.
+    pub value: Vec<T>,
+    /// Where the next page is: path and query, relative to the service. None on the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_link: Option<String>,
+}
+
+/// An error as the API answers it (RFC 9457), with our `errors` where members of the request are wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// What kind of problem: a relative reference such as `/problems/conflict`, or `about:blank`.
+    #[serde(rename = "type", default = "about_blank")]
+    pub kind: String,
+    /// The kind in words.
+    #[serde(default)]
+    pub title: String,
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
+    /// What was wrong this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Every member of the request that is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+fn about_blank() -> String {
+    "about:blank".to_owned()
+}
+
+/// One member of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldError {
+    /// Its name, with dots into objects: `strategy.waves`.
+    pub field: String,
+    /// What is wrong and what is expected.
+    pub why: String,
+}
+
+/// The body of `POST /api/offer-publishes` and `POST /api/rollouts`, as it came.
+///
+/// Any JSON object parses: values are kept raw and unknown members are kept in [`PublishRequest::unknown`], so that one
+/// answer can name every bad member instead of the first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PublishRequest {
+    /// Partner Center's publisher id; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<Value>,
+    /// Partner Center's offer id; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Value>,
+    /// Partner Center's plan id; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Value>,
+    /// The package version, `a.b.c`; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<Value>,
+    /// `preview` or `live`; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Value>,
+    /// `preview` or `all`; by default `preview` for the target preview and `all` for live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Value>,
+    /// Partner Center's submission.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submission_id: Option<Value>,
+    /// When Partner Center published it, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Value>,
+    /// `rollOut` (default), `repair` or `restore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Value>,
+    /// Whether it may end a rollout of another version that is on its way; `false` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<Value>,
+    /// A [`crate::rollout::Strategy`]; by default the offer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Value>,
+    /// `{"applicationIds": []}`: only these deployments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Value>,
+    /// A person's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<Value>,
+    /// Members that the API does not have: each of them is an error.
+    #[serde(flatten)]
+    pub unknown: BTreeMap<String, Value>,
+}
+
+/// The answer to `POST /api/offer-publishes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishAccepted {
+    /// The rollout that brings it out.
+    pub rollout_id: RolloutId,
+    /// The key by which the same publish is known again.
+    pub idempotency_key: String,
+    /// The rollout of the first arrival, where this was not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<RolloutId>,
+}
+
+/// The state of a rollout, as the API spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RolloutWord {
+    /// It starts when another rollout has ended.
+    Waiting,
+    /// Its deployments are being counted.
+    Planning,
+    /// A wave is under way.
+    Running,
+    /// It waits for a person.
+    Paused,
+    /// It would fail everywhere.
+    Halted,
+    /// Every refresh has its result.
+    Completed,
+    /// It was called off.
+    Canceled,
+    /// A word of a newer service.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl RolloutWord {
+    /// Whether nothing more will happen to it.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Completed | Self::Canceled)
+    }
+
+    /// Whether nothing more will happen until a person acts.
+    pub fn is_stopped(self) -> bool {
+        matches!(self, Self::Paused | Self::Halted)
+    }
+}
+
+/// `GET /api/rollouts/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutView {
+    /// Its id.
+    pub id: RolloutId,
+    /// Partner Center's publisher id.
+    pub publisher: String,
+    /// Partner Center's offer id.
+    pub offer: String,
+    /// Partner Center's plan id.
+    pub plan: String,
+    /// The version it brings.
+    pub version: Version,
+    /// How far the version has come.
+    pub target: Target,
+    /// Who is to have it.
+    pub audience: Audience,
+    /// Why.
+    pub purpose: Purpose,
+    /// Where it stands.
+    pub state: RolloutWord,
+    /// Why it stands there, where a state has a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The wave under way, 1-based, the canaries included; 0 while planning.
+    pub wave: u32,
+    /// How many waves there are.
+    pub waves: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How many refreshes stand where.
+    pub counts: Counts,
+}
+
+/// The state of a refresh, as the API spells it: the members of [`Counts`]. `submitting` is `running` here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RefreshWord {
+    /// To be posted.
+    Queued,
+    /// Parked until somebody lets us in.
+    AwaitingAccess,
+    /// Being posted, or followed.
+    Running,
+    /// The application is being read.
+    Verifying,
+    /// The permissions are refreshed.
+    Succeeded,
+    /// It failed for good.
+    Failed,
+    /// It was called off.
+    Canceled,
+    /// The operation never ended.
+    TimedOut,
+    /// There was nothing to do.
+    Skipped,
+    /// The customer has to run it.
+    HandedOver,
+    /// A newer rollout took its place.
+    Superseded,
+    /// A word of a newer service.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl RefreshWord {
+    /// Every word the API has.
+    pub const ALL: [Self; 11] = [
+        Self::Queued,
+        Self::AwaitingAccess,
+        Self::Running,
+        Self::Verifying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Canceled,
+        Self::TimedOut,
+        Self::Skipped,
+        Self::HandedOver,
+        Self::Superseded,
+    ];
+
+    /// The word as `?state=` takes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::AwaitingAccess => "awaitingAccess",
+            Self::Running => "running",
+            Self::Verifying => "verifying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::TimedOut => "timedOut",
+            Self::Skipped => "skipped",
+            Self::HandedOver => "handedOver",
+            Self::Superseded => "superseded",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The state that `word` names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
+/// One deployment within a rollout: an item of `GET /api/rollouts/{id}/refreshes`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefreshView {
+    /// The deployment.
+    pub application_id: ApplicationId,
+    /// Where it stands.
+    pub state: RefreshWord,
+    /// Why there was nothing to do, what it waits for, or which rollout took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// How ARM was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// How often it was posted.
+    pub attempts: u32,
+    /// How often ARM was asked about the operation.
+    pub polls: u32,
+    /// 0 to 100, as ARM said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent_complete: Option<f64>,
+    /// Whether the application was read after success and is in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// Why it failed, or what was met last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorView>,
+    /// What Azure's support and the activity log know it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// When ARM accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitted_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// When it is looked at next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_look: Option<Timestamp>,
+    /// What the customer has to run, quoted for bash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The same, quoted for PowerShell.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "commandPowerShell")]
+    pub command_powershell: Option<String>,
+}
+
+/// Who has to act on a failure, and on what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorView {
+    /// Who has to act.
+    pub actor: Actor,
+    /// Azure's error code, or ours.
+    pub code: String,
+    /// The message.
+    pub message: String,
+}
+
+impl From<Failure> for ErrorView {
+    fn from(Failure { actor, code, message }: Failure) -> Self {
+        Self { actor, code, message }
+    }
+}
+
+/// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentView {
+    /// Its key.
+    pub key: DeploymentKey,
+    /// Its ARM id.
+    pub application_id: ApplicationId,
+    /// Partner Center's publisher id; none for a service-catalog application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
+    /// Partner Center's offer id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
+    /// Partner Center's plan id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Whether it is a preview purchase.
+    pub preview: bool,
+    /// The version it was deployed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `MarketPlace` or `ServiceCatalog`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The customer's tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// The managed resource group's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_resource_group_id: Option<String>,
+    /// Its region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// `provisioningState` as Azure spelt it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning_state: Option<String>,
+    /// Whether ARM, or an import, has said that it exists.
+    pub confirmed: bool,
+    /// Since when it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<Timestamp>,
+    /// The last version a refresh succeeded with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedView>,
+    /// When it was first heard of.
+    pub created_at: Timestamp,
+    /// When anything about it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A version that a refresh brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedView {
+    /// The version.
+    pub version: Version,
+    /// The rollout that brought it.
+    pub rollout_id: RolloutId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One row of `PUT /api/deployments`, JSON or CSV; unknown columns are ignored, values are checked by the function.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentRow {
+    /// The ARM id; required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<String>,
+    /// Partner Center's publisher id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publisher: Option<String>,
+    /// Partner Center's offer id, with or without `-preview`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<String>,
+    /// Partner Center's plan id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The version it was deployed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether it is a preview purchase: a boolean, or such a word in CSV.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "boolean_or_word")]
+    pub preview: Option<bool>,
+    /// The customer's tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    /// The managed resource group's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub managed_resource_group_id: Option<String>,
+    /// Its region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// The answer to `PUT /api/deployments`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportResult {
+    /// How many deployments are new.
+    pub imported: u64,
+    /// How many were known.
+    pub updated: u64,
+    /// Which rows were not taken.
+    pub rejected: Vec<RejectedRow>,
+}
+
+/// A row that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedRow {
+    /// The line of the CSV file (its head is line 1), or the 1-based place in the JSON array.
+    pub line: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// The answer to `POST /api/rollouts?dryRun=true`: who would be called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// The version they would be called with.
+    pub version: Version,
+    /// The deployments that would be called, in the order of their waves.
+    pub called: Vec<DryRunCall>,
+    /// The deployments that would not be called.
+    pub skipped: Vec<DryRunSkip>,
+}
+
+/// A deployment that a rollout would call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRunCall {
+    /// The deployment.
+    pub application_id: ApplicationId,
+    /// In which wave, 1-based.
+    pub wave: u32,
+}
+
+/// A deployment that a rollout would skip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRunSkip {
+    /// The deployment.
+    pub application_id: ApplicationId,
+    /// Why.
+    pub why: String,
+}
+
+fn boolean_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    struct BooleanOrWord;
+
+    impl<'de> Visitor<'de> for BooleanOrWord {
+        type Value = Option<bool>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("true or false")
+        }
+
+        fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+            Ok(Some(value))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+            match word.trim().to_ascii_lowercase().as_str() {
+                "" => Ok(None),
+                "true" => Ok(Some(true)),
+                "false" => Ok(Some(false)),
+                _ => Err(E::custom("neither true nor false")),
+            }
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    }
+
+    deserializer.deserialize_any(BooleanOrWord).map_err(|error| D::Error::custom(format!("preview: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_object_is_a_publish_request_and_its_unknown_members_are_kept() {
+        let request: PublishRequest =
+            serde_json::from_str(r#"{"publisher": 7, "version": null, "vesion": "1.4.0", "scope": []}"#).unwrap();
+        assert_eq!(request.publisher, Some(Value::from(7)));
+        assert_eq!(request.version, None);
+        assert_eq!(request.scope, Some(Value::from(Vec::<Value>::new())));
+        assert_eq!(request.unknown.keys().collect::<Vec<_>>(), ["vesion"]);
+        assert!(serde_json::from_str::<PublishRequest>("[]").is_err());
+        assert_eq!(serde_json::to_string(&PublishRequest::default()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn the_words_of_a_refresh_are_the_members_of_the_counts() {
+        let counts = serde_json::to_value(Counts::default()).unwrap();
+        let mut words: Vec<_> = counts.as_object().unwrap().keys().map(String::as_str).collect();
+        words.retain(|word| *word != "total");
+        for state in RefreshWord::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+            assert_eq!(RefreshWord::from_word(state.word()), Some(state));
+            assert!(words.contains(&state.word()), "{}", state.word());
+        }
+        assert_eq!(words.len(), RefreshWord::ALL.len());
+        assert_eq!(serde_json::from_str::<RefreshWord>(r#""teleported""#).unwrap(), RefreshWord::Unknown);
+        assert_eq!(serde_json::from_str::<RolloutWord>(r#""teleported""#).unwrap(), RolloutWord::Unknown);
+    }
+
+    #[test]
+    fn a_row_is_read_from_json_and_from_csv() {
+        let json: DeploymentRow =
+            serde_json::from_str(r#"{"applicationId": "x", "preview": true, "colour": "red"}"#).unwrap();
+        let csv = csv::Reader::from_reader("applicationId,colour,preview,plan\nx,red,TRUE,\n".as_bytes())
+            .deserialize::<DeploymentRow>()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert_eq!(json, csv);
+        assert!(serde_json::from_str::<DeploymentRow>(r#"{"preview": "maybe"}"#).is_err());
+        assert_eq!(serde_json::from_str::<DeploymentRow>(r#"{"preview": ""}"#).unwrap().preview, None);
+    }
+}
