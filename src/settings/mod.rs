@@ -1,0 +1,554 @@
+//! What an operator has decided, read once from the environment and checked before the first request (design §7).
+//!
+//! [`Settings::from_env`] names every problem at once, each with what to do. It reads, checks and types values; it connects
+//! to nothing, and it does not know whether a backend that is asked for is in this build. Names it does not know are other
+//! people's environment variables; members it does not know inside JSON are mistakes.
+
+mod connections;
+mod documentation;
+mod endpoint;
+mod offers;
+mod problem;
+mod reader;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use reader::Reader;
+
+pub use connections::{ConnectionIdentity, ServiceBusConnection, StorageConnection};
+pub use documentation::{ALL, SettingDoc, default_of, named_by_functions};
+pub use endpoint::{Endpoint, InvalidEndpoint, is_loopback};
+pub use offers::{FirstSight, Offer, OfferPlan, OfferSettings};
+pub use problem::{Problem, SettingsError};
+pub use secret::Secret;
+
+/// Everything that was decided, by concern.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether refreshes are posted at all.
+    pub mode: Mode,
+    /// Where state is kept.
+    pub store: StoreSettings,
+    /// How messages travel.
+    pub queues: QueueSettings,
+    /// When the timers fire.
+    pub schedules: ScheduleSettings,
+    /// Azure Resource Manager.
+    pub arm: ArmSettings,
+    /// Who we are to Azure.
+    pub identity: IdentitySettings,
+    /// Who may post notifications.
+    pub notifications: NotificationSettings,
+    /// The offers we look after.
+    pub offers: OfferSettings,
+    /// Watching offers.
+    pub partner_center: PartnerCenterSettings,
+    /// Access by GDAP, and consent to it.
+    pub gdap: GdapSettings,
+    /// Access just in time.
+    pub jit: JitSettings,
+    /// The outgoing webhook.
+    pub notify: NotifySettings,
+    /// The page for people.
+    pub dashboard: DashboardSettings,
+    /// What only the embedded host and the handler's start need.
+    pub host: HostSettings,
+    /// How many days ended rollouts are kept.
+    pub retention_days: u32,
+    /// What is odd, though it can be started with: worth a warning each.
+    pub remarks: Vec<Problem>,
+}
+
+/// Whether refreshes are posted (`MODE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Act,
+    /// Everything but the POST.
+    Observe,
+}
+
+/// Where state is kept.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The backend (`STATE_STORE`).
+    pub state_store: StateStore,
+    /// The storage account, always there for [`StateStore::Tables`].
+    pub storage: Option<StorageConnection>,
+}
+
+/// The backend that keeps state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateStore {
+    /// A SQLite file.
+    Sqlite {
+        /// The file, relative to the current folder unless absolute.
+        path: PathBuf,
+    },
+    /// Azure Table Storage.
+    Tables,
+}
+
+/// How messages travel.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Service Bus; none means the embedded queue.
+    pub service_bus: Option<ServiceBusConnection>,
+    /// The queue that plans rollouts.
+    pub rollout_queue: String,
+    /// The queue that refreshes deployments.
+    pub refresh_queue: String,
+}
+
+/// When the timers fire, in NCRONTAB with six fields (or five, without seconds). Only the number of fields was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each the schedule of the function of that name")]
+pub struct ScheduleSettings {
+    pub poll: String,
+    pub bulk_refresh: String,
+    pub watch_offers: String,
+    pub sync: String,
+    pub renew_tokens: String,
+}
+
+/// Azure Resource Manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArmSettings {
+    /// Its address.
+    pub endpoint: Endpoint,
+    /// The audience of its tokens.
+    pub audience: String,
+    /// The API version of `Microsoft.Solutions`.
+    pub api_version: String,
+    /// Calls at once, per process.
+    pub max_concurrency: usize,
+    /// Whether each application is read after its refresh succeeded.
+    pub verify_after_success: bool,
+}
+
+/// Who we are to Azure.
+#[derive(Clone, Debug)]
+pub struct IdentitySettings {
+    /// How a token is had.
+    pub credential: Credential,
+    /// The publisher's tenant, where it is named.
+    pub tenant_id: Option<String>,
+    /// Microsoft Entra.
+    pub authority_host: Endpoint,
+}
+
+/// How a token is had: a client secret if complete, else a managed identity if present, else developer tools.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// An app registration and its secret.
+    ClientSecret {
+        /// The tenant.
+        tenant_id: String,
+        /// The app registration.
+        client_id: String,
+        /// Its secret.
+        secret: Secret,
+    },
+    /// A managed identity.
+    ManagedIdentity {
+        /// Where the platform hands out tokens.
+        endpoint: Endpoint,
+        /// The platform's proof that we are inside.
+        header: Secret,
+        /// The client id of a user-assigned identity.
+        client_id: Option<String>,
+    },
+    /// Whoever is signed in with Azure's command line tools.
+    DeveloperTools,
+}
+
+/// Who may post notifications.
+#[derive(Clone, Debug)]
+pub struct NotificationSettings {
+    /// The accepted values of `sig`; none means that every notification is refused.
+    pub sigs: Vec<Secret>,
+}
+
+/// Watching offers in Partner Center.
+#[derive(Clone, Debug)]
+pub struct PartnerCenterSettings {
+    /// The ingestion API.
+    pub endpoint: Endpoint,
+    /// The app that watches; none means that offers are not watched.
+    pub app: Option<PartnerCenterApp>,
+}
+
+/// The app registration that watches offers.
+#[derive(Clone, Debug)]
+pub struct PartnerCenterApp {
+    /// Its tenant.
+    pub tenant_id: String,
+    /// Its client id.
+    pub client_id: String,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+/// Access by GDAP, and consent to it.
+#[derive(Clone, Debug)]
+pub struct GdapSettings {
+    /// Partner Center's API of customers and consents.
+    pub partner_api_endpoint: Endpoint,
+    /// Microsoft Graph.
+    pub graph_endpoint: Endpoint,
+    /// The key vault with the refresh token.
+    pub key_vault_url: Option<Endpoint>,
+    /// The app that customers consent to.
+    pub client_id: Option<String>,
+    /// The name of the refresh token's secret.
+    pub secret_name: Option<String>,
+    /// What signs the state of consent links.
+    pub consent_state_key: Option<Secret>,
+    /// Where customers and Partner Center reach this service.
+    pub public_url: Option<Endpoint>,
+}
+
+/// Access just in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JitSettings {
+    /// For whom requests are made.
+    pub principal_id: Option<String>,
+    /// The role they ask for.
+    pub role_id: Option<String>,
+    /// Where they are filed.
+    pub resource_group: JitResourceGroup,
+}
+
+/// Where just-in-time requests are filed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JitResourceGroup {
+    /// In the managed resource group.
+    Managed,
+    /// In the resource group of this name, in the application's subscription.
+    Named(String),
+}
+
+/// The outgoing webhook.
+#[derive(Clone, Debug)]
+pub struct NotifySettings {
+    /// Its address, query included: often the only secret of a webhook.
+    pub url: Option<Secret>,
+    /// What signs the messages.
+    pub secret: Option<Secret>,
+}
+
+/// The page for people.
+#[derive(Clone, Debug)]
+pub struct DashboardSettings {
+    /// The key for the login form; none means that there is no login.
+    pub key: Option<Secret>,
+    /// Whether `X-MS-CLIENT-PRINCIPAL` counts.
+    pub auth: DashboardAuth,
+}
+
+/// Who vouches for people at the dashboard (`DASHBOARD_AUTH`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DashboardAuth {
+    /// Our own login form only.
+    Key,
+    /// App Service authentication, whose header counts.
+    EasyAuth,
+}
+
+/// What only the embedded host and the handler's start need.
+#[derive(Clone, Debug)]
+pub struct HostSettings {
+    /// The embedded host's function keys; none means that one is made.
+    pub function_keys: Vec<Secret>,
+    /// The port the Functions host gave to the handler.
+    pub custom_handler_port: Option<u16>,
+}
+
+impl Settings {
+    /// Every setting by name, default and meaning.
+    pub const ALL: &'static [SettingDoc] = ALL;
+
+    /// Reads the settings of this process.
+    pub fn from_env() -> Result<Self, SettingsError> {
+        Self::from_map(&environment())
+    }
+
+    /// Reads settings from a map of names to values; an empty value counts as absent.
+    pub fn from_map(values: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(values);
+        let settings = Self {
+            store: store(&mut reader),
+            queues: queues(&mut reader),
+            schedules: ScheduleSettings {
+                poll: reader.schedule("POLL_SCHEDULE"),
+                bulk_refresh: reader.schedule("BULK_REFRESH_SCHEDULE"),
+                watch_offers: reader.schedule("WATCH_OFFERS_SCHEDULE"),
+                sync: reader.schedule("SYNC_SCHEDULE"),
+                renew_tokens: reader.schedule("RENEW_TOKENS_SCHEDULE"),
+            },
+            mode: reader.word("MODE", &[("act", Mode::Act), ("observe", Mode::Observe)]).unwrap_or(Mode::Act),
+            arm: arm(&mut reader),
+            identity: identity(&mut reader),
+            notifications: NotificationSettings { sigs: reader.secrets("NOTIFICATION_SIG") },
+            offers: offers::read(&mut reader),
+            partner_center: partner_center(&mut reader),
+            gdap: gdap(&mut reader),
+            jit: jit(&mut reader),
+            notify: notify(&mut reader),
+            dashboard: DashboardSettings {
+                key: reader.secret("DASHBOARD_KEY"),
+                auth: reader
+                    .word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)])
+                    .unwrap_or(DashboardAuth::Key),
+            },
+            host: HostSettings {
+                function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
+                custom_handler_port: reader
+                    .number("FUNCTIONS_CUSTOMHANDLER_PORT", 1..=65_535, "a port")
+                    .and_then(|port| u16::try_from(port).ok()),
+            },
+            retention_days: reader.number("RETENTION_DAYS", 1..=3_650, "days").unwrap_or(400),
+            remarks: Vec::new(),
+        };
+        if !reader.problems.is_empty() {
+            return Err(SettingsError { problems: reader.problems });
+        }
+        Ok(Self { remarks: reader.remarks, ..settings })
+    }
+}
+
+/// The environment of this process, without what is not Unicode.
+pub fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Whether these are the settings of an instance inside Azure.
+fn is_inside_azure(reader: &Reader<'_>) -> bool {
+    reader.text("WEBSITE_INSTANCE_ID").is_some()
+}
+
+fn store(reader: &mut Reader<'_>) -> StoreSettings {
+    const NAME: &str = "STATE_STORE";
+    const FIX: &str = "give sqlite:PATH or tables";
+    let text = reader.text(NAME).unwrap_or("sqlite:permafresh.db");
+    let state_store = match text.split_once(':') {
+        Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") && !path.is_empty() => {
+            if is_inside_azure(reader) {
+                reader.wrong(
+                    NAME,
+                    "it is sqlite (the default where it is absent), and a file does not outlive an instance in Azure",
+                    "set it to tables and AzureWebJobsStorage to the storage account",
+                );
+            }
+            StateStore::Sqlite { path: PathBuf::from(path) }
+        }
+        None if text.eq_ignore_ascii_case("tables") => StateStore::Tables,
+        _ => {
+            reader.wrong(NAME, "it names no store that we know", FIX);
+            StateStore::Sqlite { path: PathBuf::new() }
+        }
+    };
+    let known = reader.problems.len();
+    let storage = connections::storage(reader);
+    if state_store != StateStore::Tables {
+        // The host needs AzureWebJobsStorage for itself and takes more forms of it than we do.
+        reader.problems.truncate(known);
+    } else if storage.is_none() && reader.problems.len() == known {
+        reader.wrong(
+            "AzureWebJobsStorage",
+            "it is absent, and STATE_STORE is tables",
+            "set it, or AzureWebJobsStorage__accountName with an identity",
+        );
+    }
+    StoreSettings { state_store, storage }
+}
+
+fn queues(reader: &mut Reader<'_>) -> QueueSettings {
+    let known = reader.problems.len();
+    let service_bus = connections::service_bus(reader);
+    if service_bus.is_none() && reader.problems.len() == known && is_inside_azure(reader) {
+        reader.wrong(
+            "ServiceBusConnection",
+            "it is absent, and the embedded queue does not outlive an instance in Azure",
+            "set it, or ServiceBusConnection__fullyQualifiedNamespace with an identity",
+        );
+    }
+    let mut queue = |name: &str| {
+        let is_queue = |text: &str| {
+            (1..=260).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/'))
+                && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+                && text.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric())
+        };
+        let fix = "give up to 260 letters, digits, '.', '-', '_' or '/', beginning and ending with a letter or digit";
+        reader
+            .checked(name, is_queue, "it is not the name of a queue", fix)
+            .unwrap_or_else(|| default_of(name).unwrap_or_default().to_owned())
+    };
+    let (rollout_queue, refresh_queue) = (queue("ROLLOUT_QUEUE"), queue("REFRESH_QUEUE"));
+    if rollout_queue.eq_ignore_ascii_case(&refresh_queue) {
+        reader.wrong("REFRESH_QUEUE", "it is the same queue as ROLLOUT_QUEUE", "give each its own queue");
+    }
+    QueueSettings { service_bus, rollout_queue, refresh_queue }
+}
+
+fn arm(reader: &mut Reader<'_>) -> ArmSettings {
+    let endpoint = reader.endpoint_or_default("ARM_ENDPOINT");
+    let audience = reader
+        .checked(
+            "ARM_AUDIENCE",
+            |text| text.len() <= 256 && text.bytes().all(|b| b.is_ascii_graphic()),
+            "it is not an audience",
+            "give the resource's identifier, such as https://management.azure.com",
+        )
+        .unwrap_or_else(|| endpoint.as_str().to_owned());
+    let api_version = reader
+        .checked(
+            "ARM_API_VERSION",
+            is_api_version,
+            "it is not an API version",
+            "give a date such as 2019-07-01, with or without -preview",
+        )
+        .unwrap_or_else(|| "2019-07-01".to_owned());
+    ArmSettings {
+        endpoint,
+        audience,
+        api_version,
+        max_concurrency: reader
+            .number("ARM_MAX_CONCURRENCY", 1..=1_024, "calls at once")
+            .and_then(|calls| usize::try_from(calls).ok())
+            .unwrap_or(64),
+        verify_after_success: reader.boolean("VERIFY_AFTER_SUCCESS").unwrap_or(true),
+    }
+}
+
+fn is_api_version(text: &str) -> bool {
+    let date = text.strip_suffix("-preview").unwrap_or(text);
+    date.len() == 10 && date.parse::<chrono::NaiveDate>().is_ok()
+}
+
+fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
+    const AUTHORITY: &str = "AZURE_AUTHORITY_HOST";
+    let authority_host = reader.text(AUTHORITY).map(|host| {
+        // Azure's own tools take a bare host name here.
+        if host.contains("://") { Endpoint::parse(host) } else { Endpoint::parse(&format!("https://{host}")) }
+    });
+    let authority_host = authority_host.and_then(|parsed| reader.taken(AUTHORITY, parsed));
+    let authority_host = authority_host.unwrap_or_else(|| default_endpoint(AUTHORITY));
+    let tenant_id = reader.directory_id("AZURE_TENANT_ID");
+    let client_id = reader.directory_id("AZURE_CLIENT_ID");
+    let secret = reader.secret("AZURE_CLIENT_SECRET");
+    let endpoint = reader.text("IDENTITY_ENDPOINT").map(Endpoint::parse_platform);
+    let endpoint = endpoint.and_then(|parsed| reader.taken("IDENTITY_ENDPOINT", parsed));
+    let header = reader.secret("IDENTITY_HEADER");
+    let credential = match (&tenant_id, client_id, secret, endpoint, header) {
+        (Some(tenant_id), Some(client_id), Some(secret), ..) => {
+            Credential::ClientSecret { tenant_id: tenant_id.clone(), client_id, secret }
+        }
+        (_, client_id, secret, endpoint, header) => {
+            if secret.is_some() {
+                reader.odd(
+                    "AZURE_CLIENT_SECRET",
+                    "it is not used, since AZURE_TENANT_ID or AZURE_CLIENT_ID is absent",
+                    "set all three, or none",
+                );
+            }
+            match (endpoint, header) {
+                (Some(endpoint), Some(header)) => Credential::ManagedIdentity { endpoint, header, client_id },
+                _ => Credential::DeveloperTools,
+            }
+        }
+    };
+    IdentitySettings { credential, tenant_id, authority_host }
+}
+
+fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {
+    let endpoint = reader.endpoint_or_default("PARTNER_CENTER_ENDPOINT");
+    let tenant_id = reader.directory_id("PARTNER_CENTER_TENANT_ID");
+    let client_id = reader.directory_id("PARTNER_CENTER_CLIENT_ID");
+    let app = match (tenant_id, client_id, reader.secret("PARTNER_CENTER_CLIENT_SECRET")) {
+        (Some(tenant_id), Some(client_id), Some(secret)) => Some(PartnerCenterApp { tenant_id, client_id, secret }),
+        (None, None, None) => None,
+        _ => {
+            reader.odd(
+                "PARTNER_CENTER_CLIENT_SECRET",
+                "offers are not watched, since not all of PARTNER_CENTER_TENANT_ID, _CLIENT_ID and _CLIENT_SECRET are there",
+                "set all three, or none",
+            );
+            None
+        }
+    };
+    PartnerCenterSettings { endpoint, app }
+}
+
+fn gdap(reader: &mut Reader<'_>) -> GdapSettings {
+    GdapSettings {
+        partner_api_endpoint: reader.endpoint_or_default("PARTNER_API_ENDPOINT"),
+        graph_endpoint: reader.endpoint_or_default("GRAPH_ENDPOINT"),
+        key_vault_url: reader.endpoint("KEY_VAULT_URL"),
+        client_id: reader.directory_id("GDAP_CLIENT_ID"),
+        secret_name: reader.checked(
+            "GDAP_SECRET_NAME",
+            |text| text.len() <= 127 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
+            "it is not the name of a secret",
+            "give up to 127 letters, digits and '-'",
+        ),
+        consent_state_key: reader
+            .checked(
+                "CONSENT_STATE_KEY",
+                |text| text.len() >= 32,
+                "it is shorter than 32 characters",
+                "give a long random value, such as the output of openssl rand -base64 48",
+            )
+            .map(Secret::new),
+        public_url: reader.endpoint("PUBLIC_URL"),
+    }
+}
+
+fn jit(reader: &mut Reader<'_>) -> JitSettings {
+    let is_group = |text: &str| {
+        text.len() <= 90
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'(' | b')'))
+            && !text.ends_with('.')
+    };
+    let group = reader.checked(
+        "JIT_RESOURCE_GROUP",
+        is_group,
+        "it is not the name of a resource group",
+        "give managed, or a name of up to 90 letters, digits, '.', '_', '-', '(' and ')'",
+    );
+    JitSettings {
+        principal_id: reader.guid("JIT_PRINCIPAL_ID"),
+        role_id: reader.guid("JIT_ROLE_ID"),
+        resource_group: match group {
+            Some(name) if !name.eq_ignore_ascii_case("managed") => JitResourceGroup::Named(name),
+            _ => JitResourceGroup::Managed,
+        },
+    }
+}
+
+fn notify(reader: &mut Reader<'_>) -> NotifySettings {
+    let url = reader.text("NOTIFY_URL").and_then(|text| {
+        // Unlike other addresses it may have a query: that is where webhooks carry their secret.
+        let why = match endpoint::absolute(text) {
+            Ok(url) if url.scheme() == "https" || is_loopback(&url) => return Some(Secret::new(text)),
+            Ok(_) => InvalidEndpoint::PlainHttp,
+            Err(why) => why,
+        };
+        reader.wrong("NOTIFY_URL", why, "give an https address, or http to localhost");
+        None
+    });
+    NotifySettings { url, secret: reader.secret("NOTIFY_SECRET") }
+}
+
+fn default_endpoint(name: &str) -> Endpoint {
+    let default = default_of(name).and_then(|default| Endpoint::parse(default).ok());
+    default.expect("a test reads the default of every endpoint")
+}
+
+#[cfg(test)]
+mod tests;
