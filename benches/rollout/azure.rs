@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use permafresh::arm::simulator::{Simulator as ArmSimulator, SimulatorConfig};
+use permafresh::arm::simulator::{ApplicationSpec, Simulator as ArmSimulator, SimulatorConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::process::Process;
 
-/// Partner Center's words for what is measured.
-pub const PUBLISHER: &str = "contoso";
-/// The offer.
-pub const OFFER: &str = "contoso-app";
-/// The plan.
+/// The publisher of [`ApplicationSpec::new`].
+pub const PUBLISHER: &str = "fabrikam";
+/// Its offer.
+pub const OFFER: &str = "ledger";
+/// Its plan.
 pub const PLAN: &str = "standard";
 
 /// How many applications share a subscription.
@@ -76,8 +76,10 @@ pub fn application_id(number: usize) -> String {
 /// What the simulator has seen.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
-    /// Refreshes it accepted.
+    /// Refreshes that were posted.
     pub posts: u64,
+    /// Operations that were started.
+    pub operations: u64,
     /// Polls.
     pub polls: u64,
     /// Polls that came sooner than `Retry-After` allowed.
@@ -135,17 +137,16 @@ pub async fn serve(azure: Azure) -> anyhow::Result<()> {
         ArmSimulator::start(SimulatorConfig {
             latency: azure.latency,
             operation: azure.operation,
-            retry_after: azure.retry_after,
+            retry_after: Some(azure.retry_after),
             ..SimulatorConfig::default()
         })
         .await?,
     );
-    for number in 0..azure.applications {
-        simulator.add_application(&application_id(number).parse()?);
-    }
+    let specs = (0..azure.applications).map(|number| Ok(ApplicationSpec::new(application_id(number).parse()?)));
+    simulator.add_applications(specs.collect::<anyhow::Result<Vec<_>>>()?);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let greeting = Greeting {
-        endpoint: simulator.endpoint().to_owned(),
+        endpoint: simulator.endpoint().as_str().trim_end_matches('/').to_owned(),
         identity_endpoint: simulator.identity_endpoint(),
         identity_header: simulator.identity_header().to_owned(),
         stats: format!("http://{}/stats", listener.local_addr()?),
@@ -153,7 +154,12 @@ pub async fn serve(azure: Azure) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(&greeting)?);
     let stats = async move || {
         let seen = simulator.stats();
-        let seen = Seen { posts: seen.posts, polls: seen.polls, impatient_polls: seen.impatient_polls };
+        let seen = Seen {
+            posts: seen.posts,
+            operations: seen.operations,
+            polls: seen.polls,
+            impatient_polls: seen.impatient_polls,
+        };
         serde_json::to_string(&seen).unwrap_or_default()
     };
     axum::serve(listener, axum::Router::new().route("/stats", axum::routing::get(stats))).await?;

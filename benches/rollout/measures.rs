@@ -159,7 +159,7 @@ pub async fn rollout(count: usize) -> anyhow::Result<Vec<Row>> {
         Row::new(
             format!("{name}, polls sooner than `Retry-After` allowed"),
             "0",
-            format!("{} of {} ({} refreshes posted)", seen.impatient_polls, seen.polls, seen.posts),
+            format!("{} of {} ({} refreshes posted, {} operations)", seen.impatient_polls, seen.polls, seen.posts, seen.operations),
         ),
     ])
 }
@@ -175,7 +175,7 @@ pub async fn tick(count: usize) -> anyhow::Result<Vec<Row>> {
     local.import(count).await?;
     let id = local.publish().await?;
     let begin = Instant::now();
-    while azure.stats().await?.posts < count as u64 || local.rollout(&id).await?["counts"]["running"] != count {
+    while azure.stats().await?.operations < count as u64 || local.rollout(&id).await?["counts"]["running"] != count {
         if begin.elapsed() > Duration::from_secs(600) {
             bail!("not all operations were accepted within 10 minutes: {}", local.rollout(&id).await?);
         }

@@ -104,7 +104,7 @@ impl Local {
         for part in all.chunks(IMPORT) {
             let row = |&number: &usize| {
                 json!({"applicationId": application_id(number), "publisher": PUBLISHER, "offer": OFFER, "plan": PLAN,
-                       "version": "1.0.0"})
+                       "version": "1.4.0"})
             };
             let rows = part.iter().map(row).collect::<Vec<_>>();
             let answer = self.call(reqwest::Method::PUT, "/api/deployments", Some(&json!(rows))).await?;
