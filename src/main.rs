@@ -1,1 +1,2 @@
+//! Where the program begins.
 fn main() {}

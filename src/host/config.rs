@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::{
     app_settings::AppSettings,
     retry_policy::{RetryPolicy, RetryPolicyError},
-    timespan,
 };
+use crate::timespan;
 
 /// What host.json says.
 #[derive(Clone, Debug)]

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use super::{
     app_settings::{AppSettings, Unresolved},
     config::{HostJson, HttpMode},
-    ncrontab::{Schedule, ScheduleError},
     retry_policy::{RetryPolicy, RetryPolicyError},
     route::{RouteError, RouteTemplate},
 };
+use crate::ncrontab::{Schedule, ScheduleError};
 
 /// One function that can be run.
 #[derive(Clone, Debug)]

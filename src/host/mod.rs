@@ -23,7 +23,6 @@ pub mod keys;
 pub mod launch;
 pub mod listener;
 pub mod metadata;
-pub mod ncrontab;
 pub mod output_lines;
 pub mod outputs;
 pub mod process;
@@ -33,7 +32,6 @@ pub mod route;
 pub mod stopping;
 pub mod timer_status;
 pub mod timers;
-pub mod timespan;
 
 use std::{
     collections::BTreeMap,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::timespan;
+use crate::timespan;
 
 /// `retry` in function.json or host.json (contracts/custom-handler.md §10). The embedded host honours it for timers,
 /// the only triggers of its own that the documentation lists.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     envelope::{Punctuality, TimerTimes},
     metadata::OnStartup,
-    ncrontab::Schedule,
 };
+use crate::ncrontab::Schedule;
 use crate::rollout::Timestamp;
 
 /// What to do when the host starts.

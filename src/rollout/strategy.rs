@@ -161,7 +161,7 @@ impl Strategy {
 
 /// Durations in ISO 8601 (`PT10M`), whole seconds.
 pub(crate) mod iso_duration {
-    use super::*;
+    use super::{Deserialize, Deserializer, Duration, Serializer};
 
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&format_args!("PT{}S", duration.as_secs()))

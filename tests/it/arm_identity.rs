@@ -240,7 +240,7 @@ async fn without_a_token_nothing_is_called_and_the_answer_says_what_to_do() {
     let operation = world.operation(Acceptance::default()).await;
     let asked = world.simulator.requests().len();
     let id = uuid::Uuid::new_v4();
-    let posted = arm.refresh_permissions(&application(), "1.5.0".parse().unwrap(), id).await;
+    let posted = arm.refresh_permissions(arm.admit_post().await, &application(), "1.5.0".parse().unwrap(), id).await;
     let SubmitAnswer::Retry { error, .. } = posted.answer else { panic!("{:?}", posted.answer) };
     assert_eq!(error.code, "NoToken");
     assert!(

@@ -242,8 +242,12 @@ async fn every_operation_of_a_bad_version_fails_with_the_action_in_its_message()
     world.simulator.on_post(&other, [OnPost::Accept(Acceptance::ending(Outcome::succeeded()))]);
     let first = world.operation(Acceptance::default()).await;
     let version = |text: &str| text.parse().unwrap();
-    let second = operation_of(world.arm.refresh_permissions(&other, version("1.5.0"), Uuid::new_v4()).await);
-    let good = operation_of(world.arm.refresh_permissions(&other, version("1.4.0"), Uuid::new_v4()).await);
+    let second = operation_of(
+        world.arm.refresh_permissions(world.arm.admit_post().await, &other, version("1.5.0"), Uuid::new_v4()).await,
+    );
+    let good = operation_of(
+        world.arm.refresh_permissions(world.arm.admit_post().await, &other, version("1.4.0"), Uuid::new_v4()).await,
+    );
     world.clock.advance(Duration::from_secs(60));
     for operation in [first, second] {
         let PollAnswer::Failed { error } = world.poll(&operation).await.answer else { panic!("it did not fail") };

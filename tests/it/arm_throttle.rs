@@ -29,7 +29,7 @@ async fn a_throttled_subscription_is_left_alone_until_its_time_and_no_other_is()
     world.clock.advance(Duration::from_secs(10));
     let asked = world.simulator.requests().len();
 
-    let posted = world.arm.refresh_permissions(&neighbour, version, Uuid::new_v4()).await;
+    let posted = world.arm.refresh_permissions(world.arm.admit_post().await, &neighbour, version, Uuid::new_v4()).await;
     let SubmitAnswer::Retry { error, wait } = posted.answer else { panic!("{:?}", posted.answer) };
     assert_eq!((error.code.as_str(), wait, posted.throttled_for), ("HeldBack", seconds(20), seconds(20)));
     let polled = world.poll(&operation).await;
@@ -40,9 +40,11 @@ async fn a_throttled_subscription_is_left_alone_until_its_time_and_no_other_is()
     assert_eq!((wait, read.throttled_for), (seconds(20), seconds(20)));
     assert_eq!(world.simulator.requests().len(), asked, "ARM was left alone");
 
-    operation_of(world.arm.refresh_permissions(&other, version, Uuid::new_v4()).await);
+    operation_of(world.arm.refresh_permissions(world.arm.admit_post().await, &other, version, Uuid::new_v4()).await);
     world.clock.advance(Duration::from_secs(20));
-    operation_of(world.arm.refresh_permissions(&neighbour, version, Uuid::new_v4()).await);
+    operation_of(
+        world.arm.refresh_permissions(world.arm.admit_post().await, &neighbour, version, Uuid::new_v4()).await,
+    );
     assert_eq!(world.arm.throttled_for(SUBSCRIPTION), None);
 }
 

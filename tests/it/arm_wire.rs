@@ -21,7 +21,10 @@ async fn the_post_names_version_attempt_and_an_empty_body() {
     let world = Fixture::start().await;
     let attempt = Uuid::new_v4();
     for _ in 0..2 {
-        world.arm.refresh_permissions(&application(), "1.5.0".parse().unwrap(), attempt).await;
+        world
+            .arm
+            .refresh_permissions(world.arm.admit_post().await, &application(), "1.5.0".parse().unwrap(), attempt)
+            .await;
         let Recorded { method, target, headers } = last(&world);
         assert_eq!(method, "POST");
         let path = application().url_path();
@@ -60,7 +63,9 @@ const DONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 #[tokio::test]
 async fn content_length_zero_is_really_sent() {
     let came = one_raw_exchange(DONE, async |arm, _| {
-        let posted = arm.refresh_permissions(&application(), "1.5.0".parse().unwrap(), Uuid::new_v4()).await;
+        let posted = arm
+            .refresh_permissions(arm.admit_post().await, &application(), "1.5.0".parse().unwrap(), Uuid::new_v4())
+            .await;
         assert_eq!(posted.answer, SubmitAnswer::NoMonitor);
     })
     .await;

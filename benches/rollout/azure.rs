@@ -1,0 +1,236 @@
+//! The simulated Azure Resource Manager as a process of its own, and the bare loop: the same calls without any state,
+//! which is what latency, concurrency limit and this machine allow at best.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use permafresh::arm::simulator::{ApplicationSpec, Simulator as ArmSimulator, SimulatorConfig};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::process::Process;
+
+/// The publisher of [`ApplicationSpec::new`].
+pub const PUBLISHER: &str = "fabrikam";
+/// Its offer.
+pub const OFFER: &str = "ledger";
+/// Its plan.
+pub const PLAN: &str = "standard";
+
+/// How many applications share a subscription.
+const A_SUBSCRIPTION: usize = 100;
+
+/// How the simulated Azure behaves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Azure {
+    /// How many applications there are.
+    pub applications: usize,
+    /// How long every answer takes.
+    pub latency: Duration,
+    /// How long an operation takes.
+    pub operation: Duration,
+    /// What `Retry-After` says.
+    pub retry_after: Duration,
+}
+
+impl Default for Azure {
+    fn default() -> Self {
+        Self {
+            applications: 0,
+            latency: Duration::from_millis(20),
+            operation: Duration::from_secs(3),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Azure {
+    /// Read back from the argument that [`Simulator::start`] gives.
+    pub fn from_arguments(arguments: &[String]) -> anyhow::Result<Self> {
+        let text = arguments.first().context("how Azure behaves was not said")?;
+        serde_json::from_str(text).context("read how Azure behaves")
+    }
+
+    /// What no client can beat with `at_once` calls at once: each deployment needs its POST and one poll, and the last
+    /// one posted has its operation still before it.
+    pub fn bound(&self, at_once: usize) -> Duration {
+        let once = self.latency.mul_f64(self.applications as f64 / at_once as f64);
+        (once + self.operation + self.latency).max(once * 2)
+    }
+
+    fn argument(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The id of the application with that number.
+pub fn application_id(number: usize) -> String {
+    let subscription = uuid::Uuid::from_u128(0x5eed << 64 | (number / A_SUBSCRIPTION) as u128);
+    format!(
+        "/subscriptions/{subscription}/resourceGroups/customers/providers/Microsoft.Solutions/applications/app-{number:06}"
+    )
+}
+
+/// What the simulator has seen.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Seen {
+    /// Refreshes that were posted.
+    pub posts: u64,
+    /// Operations that were started.
+    pub operations: u64,
+    /// Polls.
+    pub polls: u64,
+    /// Polls that came sooner than `Retry-After` allowed.
+    pub impatient_polls: u64,
+}
+
+/// What the simulator's process says first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Greeting {
+    endpoint: String,
+    identity_endpoint: String,
+    identity_header: String,
+    stats: String,
+}
+
+/// A simulator in a process of its own.
+pub struct Simulator {
+    _process: Process,
+    greeting: Greeting,
+}
+
+impl Simulator {
+    /// Starts it and waits until it serves.
+    pub fn start(azure: &Azure) -> anyhow::Result<Self> {
+        let arguments = ["--serve-azure".to_owned(), azure.argument()];
+        let mut process = Process::this_program("the simulated Azure", &arguments)?;
+        let greeting = serde_json::from_str(&process.first_line("")?).context("read where Azure is")?;
+        Ok(Self { _process: process, greeting })
+    }
+
+    /// The value of `ARM_ENDPOINT`.
+    pub fn endpoint(&self) -> &str {
+        &self.greeting.endpoint
+    }
+
+    /// The value of `IDENTITY_ENDPOINT`.
+    pub fn identity_endpoint(&self) -> &str {
+        &self.greeting.identity_endpoint
+    }
+
+    /// The value of `IDENTITY_HEADER`.
+    pub fn identity_header(&self) -> &str {
+        &self.greeting.identity_header
+    }
+
+    /// What it has seen so far.
+    pub async fn stats(&self) -> anyhow::Result<Seen> {
+        Ok(reqwest::get(&self.greeting.stats).await?.error_for_status()?.json().await?)
+    }
+}
+
+/// The mode `--serve-azure`.
+pub async fn serve(azure: Azure) -> anyhow::Result<()> {
+    let simulator = Arc::new(
+        ArmSimulator::start(SimulatorConfig {
+            latency: azure.latency,
+            operation: azure.operation,
+            retry_after: Some(azure.retry_after),
+            ..SimulatorConfig::default()
+        })
+        .await?,
+    );
+    let specs = (0..azure.applications).map(|number| Ok(ApplicationSpec::new(application_id(number).parse()?)));
+    simulator.add_applications(specs.collect::<anyhow::Result<Vec<_>>>()?);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let greeting = Greeting {
+        endpoint: simulator.endpoint().as_str().trim_end_matches('/').to_owned(),
+        identity_endpoint: simulator.identity_endpoint(),
+        identity_header: simulator.identity_header().to_owned(),
+        stats: format!("http://{}/stats", listener.local_addr()?),
+    };
+    println!("{}", serde_json::to_string(&greeting)?);
+    let stats = async move || {
+        let seen = simulator.stats();
+        let seen = Seen {
+            posts: seen.posts,
+            operations: seen.operations,
+            polls: seen.polls,
+            impatient_polls: seen.impatient_polls,
+        };
+        serde_json::to_string(&seen).unwrap_or_default()
+    };
+    axum::serve(listener, axum::Router::new().route("/stats", axum::routing::get(stats))).await?;
+    Ok(())
+}
+
+/// How long the bare loop takes for all applications of a fresh simulator, in a process of its own.
+pub fn bare_loop_time(azure: &Azure, at_once: usize) -> anyhow::Result<Duration> {
+    let simulator = Simulator::start(azure)?;
+    let greeting = serde_json::to_string(&simulator.greeting)?;
+    let arguments = ["--bare-loop".to_owned(), azure.argument(), at_once.to_string(), greeting];
+    let output = Process::this_program("the bare loop", &arguments)?.output()?;
+    Ok(Duration::from_secs_f64(output.trim().parse()?))
+}
+
+/// The mode `--bare-loop`: POST, wait as long as is asked, poll until it has succeeded; no state, no queue, no retry.
+pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
+    let azure = Azure::from_arguments(arguments)?;
+    let at_once = arguments.get(1).context("the limit was not said")?.parse::<usize>()?;
+    let greeting = arguments.get(2).context("where Azure is was not said")?;
+    let greeting = Arc::new(serde_json::from_str::<Greeting>(greeting)?);
+    let client = reqwest::Client::builder().pool_max_idle_per_host(at_once).build()?;
+    let token = token(&client, &greeting).await?;
+    let places = Arc::new(Semaphore::new(at_once));
+    let mut tasks = JoinSet::new();
+    let begin = Instant::now();
+    for number in 0..azure.applications {
+        let (client, greeting, places) = (client.clone(), Arc::clone(&greeting), Arc::clone(&places));
+        let token = token.clone();
+        tasks.spawn(async move {
+            let url = format!(
+                "{}{}/refreshPermissions?api-version=2019-07-01&targetVersion=2.0.0",
+                greeting.endpoint,
+                application_id(number)
+            );
+            let place = places.acquire().await?;
+            let posted = client.post(url).bearer_auth(&token).header("content-length", "0").send().await?;
+            drop(place);
+            if posted.status() != 202 {
+                bail!("the refresh was answered with {}", posted.status());
+            }
+            let monitor = posted.headers().get("azure-asyncoperation").or(posted.headers().get("location"));
+            let monitor = monitor.context("no polling URL")?.to_str()?.to_owned();
+            loop {
+                tokio::time::sleep(azure.retry_after).await;
+                let place = places.acquire().await?;
+                let polled = client.get(&monitor).bearer_auth(&token).send().await?;
+                let body = polled.json::<serde_json::Value>().await?;
+                drop(place);
+                match body["status"].as_str() {
+                    Some("Succeeded") => return anyhow::Ok(()),
+                    Some("Failed" | "Canceled") => bail!("an operation ended with {body}"),
+                    _ => {}
+                }
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    println!("{}", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// A token the way a managed identity gets it.
+async fn token(client: &reqwest::Client, greeting: &Greeting) -> anyhow::Result<String> {
+    let url = reqwest::Url::parse_with_params(
+        &greeting.identity_endpoint,
+        [("resource", greeting.endpoint.as_str()), ("api-version", "2019-08-01")],
+    )?;
+    let answer = client.get(url).header("x-identity-header", &greeting.identity_header).send().await?;
+    let answer = answer.error_for_status()?.json::<serde_json::Value>().await?;
+    Ok(answer["access_token"].as_str().context("no token")?.to_owned())
+}
