@@ -1,1 +1,182 @@
-//! To come.
+//! Logs: who reads them, in which form, on which stream.
+//!
+//! The Functions host makes an error of every line on stderr, or a warning of one that holds the word "warn"
+//! (contracts/custom-handler.md §1), so a handler writes there only what is one. At a terminal stdout belongs to data, so
+//! all logs go to stderr. Nothing here decides what is logged.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+
+use tracing::{Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::MakeWriterExt;
+
+/// Crates whose information is noise to whoever runs this service.
+const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn,azure_core=warn,azure_identity=warn";
+
+/// Who reads the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The Functions host, real or embedded: warnings and errors on stderr, the rest on stdout.
+    FunctionsHost(Format),
+    /// A person running a service at a terminal: everything on stderr.
+    Terminal(Format),
+    /// A person running a command: warnings and errors on stderr, unless `RUST_LOG` asks for more.
+    Command,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// Readable text.
+    Text,
+}
+
+impl Format {
+    /// JSON inside Functions, where a machine reads it; text elsewhere.
+    pub fn for_environment(environment: &BTreeMap<String, String>) -> Self {
+        let inside = ["FUNCTIONS_WORKER_RUNTIME", "WEBSITE_INSTANCE_ID"];
+        if inside.iter().any(|name| environment.get(*name).is_some_and(|value| !value.is_empty())) {
+            Self::Json
+        } else {
+            Self::Text
+        }
+    }
+}
+
+/// Starts logging for this process. A second call changes nothing. Costs less than a millisecond.
+pub fn start(reader: Reader) {
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let default = if reader == Reader::Command { "warn".to_owned() } else { format!("info,{QUIET}") };
+    let (filter, mistake) = match asked.map(|text| text.parse::<EnvFilter>()) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(default), Some(error)),
+        None => (EnvFilter::new(default), None),
+    };
+    let started = match reader {
+        Reader::FunctionsHost(format) => tracing::subscriber::set_global_default(subscriber(
+            format,
+            filter,
+            by_level(std::io::stdout, std::io::stderr),
+            Colour::Off,
+        )),
+        Reader::Terminal(format) => {
+            tracing::subscriber::set_global_default(subscriber(format, filter, std::io::stderr, Colour::where_seen()))
+        }
+        Reader::Command => tracing::subscriber::set_global_default(subscriber(
+            Format::Text,
+            filter,
+            std::io::stderr,
+            Colour::where_seen(),
+        )),
+    };
+    if let (Ok(()), Some(error)) = (started, mistake) {
+        tracing::warn!(%error, "RUST_LOG cannot be read, so the default filter is used");
+    }
+}
+
+/// Whether lines are coloured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    On,
+    Off,
+}
+
+impl Colour {
+    /// Where a person sees stderr and has not asked for no colours (<https://no-color.org>).
+    fn where_seen() -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if std::io::stderr().is_terminal() && !unwanted { Self::On } else { Self::Off }
+    }
+}
+
+/// Warnings and errors to `err`, the rest to `out`.
+fn by_level<O, E>(out: O, err: E) -> impl for<'a> MakeWriter<'a> + Send + Sync + 'static
+where
+    O: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    E: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    err.with_max_level(Level::WARN).or_else(out)
+}
+
+fn subscriber<W>(format: Format, filter: EnvFilter, writer: W, colour: Colour) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour == Colour::On);
+    match format {
+        Format::Json => Box::new(lines.json().flatten_event(true).with_current_span(false).finish()),
+        Format::Text => Box::new(lines.with_target(false).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Format, filter: &str) -> (String, String) {
+        let (out, err) = (Lines::default(), Lines::default());
+        let (to_out, to_err) = (out.clone(), err.clone());
+        let writer = by_level(move || to_out.clone(), move || to_err.clone());
+        tracing::subscriber::with_default(subscriber(format, EnvFilter::new(filter), writer, Colour::Off), || {
+            tracing::debug!("a detail");
+            tracing::info!(rollout.id = "r1", "the rollout r1 has begun");
+            tracing::info!(target: "hyper", "noise");
+            tracing::warn!("something is odd");
+            tracing::error!("something broke");
+        });
+        (out.text(), err.text())
+    }
+
+    #[test]
+    fn the_functions_host_sees_errors_and_warnings_on_stderr_and_the_rest_on_stdout() {
+        let (out, err) = logged(Format::Json, &format!("info,{QUIET}"));
+        let out: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(out.len(), 1, "{out:?}");
+        assert_eq!((&out[0]["message"], &out[0]["rollout.id"]), (&"the rollout r1 has begun".into(), &"r1".into()));
+        let err: Vec<_> = err.lines().collect();
+        assert_eq!(err.len(), 2, "{err:?}");
+        assert!(err[0].contains("something is odd") && err[0].to_lowercase().contains("warn"));
+        assert!(err[1].contains("something broke") && !err[1].to_lowercase().contains("warn"));
+    }
+
+    #[test]
+    fn a_warning_is_known_as_one_in_readable_lines_too() {
+        let (out, err) = logged(Format::Text, "debug");
+        assert!(out.contains("a detail") && out.contains("rollout.id"));
+        assert!(err.lines().next().unwrap().contains("WARN") && !err.lines().nth(1).unwrap().contains("WARN"));
+    }
+
+    #[test]
+    fn inside_functions_lines_are_json() {
+        let environment = |name: &str| BTreeMap::from([(name.to_owned(), "custom".to_owned())]);
+        assert_eq!(Format::for_environment(&environment("FUNCTIONS_WORKER_RUNTIME")), Format::Json);
+        assert_eq!(Format::for_environment(&environment("WEBSITE_INSTANCE_ID")), Format::Json);
+        assert_eq!(Format::for_environment(&environment("PATH")), Format::Text);
+    }
+}

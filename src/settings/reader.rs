@@ -29,10 +29,6 @@ impl<'a> Reader<'a> {
         self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn owned(&self, name: &str) -> Option<String> {
-        self.text(name).map(str::to_owned)
-    }
-
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         self.text(name).map(Secret::new)
     }

@@ -1,0 +1,404 @@
+//! The HTTP API from outside (design §8): the commands' only way to a service.
+//!
+//! The key travels in a header, over https or to this very machine only; redirects are not followed and pages are followed
+//! on the same host only, so the key never leaves for another one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::failure::{Exit, Failure};
+use crate::functions::api::{
+    DeploymentRow, ImportResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest, RefreshWord,
+};
+use crate::settings::{Endpoint, Secret, is_loopback};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take; an import of many thousand rows is slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// No list is that long; a service that says so is going round in circles.
+const MAX_PAGES: usize = 100_000;
+
+/// Which service to talk to.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Service")]
+pub struct ServiceArgs {
+    /// Address of the service: https, or http to this machine
+    #[arg(long, env = "PERMAFRESH_URL", default_value = "http://127.0.0.1:7071", value_name = "URL")]
+    pub url: String,
+    /// Function key of the service; better set PERMAFRESH_KEY, which the list of processes does not show
+    #[arg(long, env = "PERMAFRESH_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
+    pub key: Option<Secret>,
+    /// File whose first line is the function key, such as the one that `permafresh local` writes
+    #[arg(long, env = "PERMAFRESH_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text.trim()))
+}
+
+/// Why the service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error("cannot reach the service at {url}")]
+    Unreachable {
+        /// The address.
+        url: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// It answered with an error.
+    #[error("the service refused to {action}: {}", describe(.status, .problem))]
+    Refused {
+        /// What was attempted.
+        action: &'static str,
+        /// The HTTP status.
+        status: StatusCode,
+        /// What it said.
+        problem: Option<Box<Problem>>,
+    },
+    /// It answered with something that is not of this API.
+    #[error("the answer to {action} cannot be read: {reason}")]
+    Unreadable {
+        /// What was attempted.
+        action: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The next page would be somewhere else.
+    #[error("the service names a next page on another host, to which the key does not go")]
+    ForeignPage,
+}
+
+fn describe(status: &StatusCode, problem: &Option<Box<Problem>>) -> String {
+    let Some(problem) = problem else { return format!("HTTP {status}") };
+    let text = problem.detail.as_deref().unwrap_or(&problem.title);
+    let mut text = format!("{text} (HTTP {})", status.as_u16());
+    for error in &problem.errors {
+        text.push_str(&format!("\n  {}: {}", error.field, error.why));
+    }
+    text
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let (hint, exit) = match &error {
+            ClientError::Unreachable { .. } => (
+                "start a service with `permafresh local`, or name another one with --url or PERMAFRESH_URL",
+                Exit::Unreachable,
+            ),
+            ClientError::Refused { status, .. } => (
+                match status.as_u16() {
+                    401 | 403 => {
+                        "give a function key with --key-file or PERMAFRESH_KEY; `permafresh local` prints where its key is"
+                    }
+                    404 => {
+                        "look for it with `permafresh rollout list` or `permafresh deployments list`, and check --url"
+                    }
+                    409 => {
+                        "look at `permafresh rollout list`; to replace a rollout that is on its way, publish with --supersede"
+                    }
+                    400 | 422 => "correct what is named above; `--help` shows examples",
+                    300..=399 => "the service redirects, which is not followed; give its final address with --url",
+                    503 => "the service is starting or not set up for this; read its log, then try again",
+                    500..=599 => "read the log of the service, then try again",
+                    _ => "read the log of the service",
+                },
+                Exit::Failure,
+            ),
+            ClientError::Unreadable { .. } => {
+                ("check that --url is the address of a Permafresh service", Exit::Failure)
+            }
+            ClientError::ForeignPage => {
+                ("give the address under which the service knows itself with --url", Exit::Failure)
+            }
+        };
+        Self::new(error, hint).exit(exit)
+    }
+}
+
+/// The format of a report or an import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// JSON.
+    Json,
+    /// Comma-separated values with a head.
+    Csv,
+}
+
+/// A service, with the key to it.
+#[derive(Clone, Debug)]
+pub struct ApiClient {
+    http: reqwest::Client,
+    base: Endpoint,
+}
+
+impl ApiClient {
+    /// A client for the service that the command line names; nothing is sent yet.
+    pub fn new(args: &ServiceArgs) -> Result<Self, Failure> {
+        let usage = |error: anyhow::Error, hint: &str| Failure::new(error, hint).exit(Exit::Usage);
+        let address = args.url.trim().trim_end_matches('/');
+        let base = Endpoint::parse(address.strip_suffix("/api").unwrap_or(address))
+            .context("the address of the service cannot be used")
+            .map_err(|error| usage(error, "give an https address, or http to this machine, with --url"))?;
+        let key = match &args.key_file {
+            Some(path) => Some(key_in(path)?),
+            None => args.key.clone().filter(|key| !key.expose().is_empty()),
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            let mut value = HeaderValue::from_str(key.expose()).map_err(|_| {
+                usage(anyhow::anyhow!("the key holds characters that no header can carry"), "copy the key again")
+            })?;
+            value.set_sensitive(true);
+            headers.insert("x-functions-key", value);
+        }
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("permafresh/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT);
+        // A proxy must not see the key in plain http.
+        let builder = if is_loopback(base.url()) { builder.no_proxy() } else { builder };
+        let http = builder
+            .build()
+            .context("cannot set up HTTP")
+            .map_err(|error| Failure::new(error, "check the certificates of this machine"))?;
+        Ok(Self { http, base })
+    }
+
+    /// The address of the service.
+    pub fn url(&self) -> &str {
+        self.base.as_str()
+    }
+
+    /// Announces an offer publish.
+    pub async fn publish(&self, request: &PublishRequest) -> Result<PublishAccepted, ClientError> {
+        let action = "take the offer publish";
+        let body = Body::json(action, request)?;
+        self.read(action, self.send(action, Method::POST, "/api/offer-publishes", Some(body)).await?).await
+    }
+
+    /// Reads one thing.
+    pub async fn get<T: DeserializeOwned>(&self, action: &'static str, path: &str) -> Result<T, ClientError> {
+        self.read(action, self.send(action, Method::GET, path, None).await?).await
+    }
+
+    /// Reads a list page by page until `limit` items are there.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        limit: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let mut next = format!("{path}{separator}top={}", limit.clamp(1, MAX_TOP));
+        let mut items = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let page: Page<T> = self.get(action, &next).await?;
+            items.extend(page.value);
+            match page.next_link {
+                Some(link) if items.len() < limit => {
+                    let link = self.on_this_host(&link)?;
+                    if link == next {
+                        break;
+                    }
+                    next = link;
+                }
+                _ => {
+                    items.truncate(limit);
+                    return Ok(items);
+                }
+            }
+        }
+        Err(ClientError::Unreadable { action, reason: "the list goes round in circles".to_owned() })
+    }
+
+    /// The refreshes of a rollout that are in `state`, at most `limit`.
+    pub async fn refreshes<T: DeserializeOwned>(
+        &self,
+        rollout: &str,
+        state: Option<RefreshWord>,
+        limit: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let state = state.map(|state| format!("?state={}", state.word())).unwrap_or_default();
+        self.list("list the refreshes", &format!("/api/rollouts/{rollout}/refreshes{state}"), limit).await
+    }
+
+    /// Gives a rollout a command: `pause`, `resume`, `cancel` or `retry`.
+    pub async fn command<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        rollout: &str,
+        command: &str,
+    ) -> Result<T, ClientError> {
+        let path = format!("/api/rollouts/{rollout}/{command}");
+        self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
+    }
+
+    /// The report of a rollout, to be read piece by piece as it comes.
+    pub async fn report(&self, rollout: &str, format: BodyFormat) -> Result<Response, ClientError> {
+        let format = match format {
+            BodyFormat::Json => "json",
+            BodyFormat::Csv => "csv",
+        };
+        let path = format!("/api/rollouts/{rollout}/report?format={format}");
+        self.send("write the report", Method::GET, &path, None).await
+    }
+
+    /// Imports deployments: [`DeploymentRow`]s as a JSON array, or as CSV.
+    pub async fn import(&self, bytes: Vec<u8>, format: BodyFormat) -> Result<ImportResult, ClientError> {
+        let action = "import the deployments";
+        let media = match format {
+            BodyFormat::Json => "application/json",
+            BodyFormat::Csv => "text/csv",
+        };
+        let body = Body { media, bytes };
+        self.read(action, self.send(action, Method::PUT, "/api/deployments", Some(body)).await?).await
+    }
+
+    /// Imports rows, such as those of the demo.
+    pub async fn import_rows(&self, rows: &[DeploymentRow]) -> Result<ImportResult, ClientError> {
+        let body = Body::json("import the deployments", &rows)?;
+        self.import(body.bytes, BodyFormat::Json).await
+    }
+
+    /// Forgets a deployment.
+    pub async fn forget(&self, key: &str) -> Result<(), ClientError> {
+        let path = format!("/api/deployments/{key}");
+        self.send("forget the deployment", Method::DELETE, &path, None).await.map(drop)
+    }
+
+    /// Path and query of a next page; refused if it is anywhere else than this service.
+    fn on_this_host(&self, link: &str) -> Result<String, ClientError> {
+        let url = self.base.url().join(link).map_err(|_| ClientError::ForeignPage)?;
+        if url.origin() != self.base.url().origin() || !url.username().is_empty() || url.password().is_some() {
+            return Err(ClientError::ForeignPage);
+        }
+        let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        // A link from the root of the host may or may not know of the path that the service stands under.
+        let prefix = self.base.url().path().trim_end_matches('/');
+        Ok(path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned())
+    }
+
+    async fn send(
+        &self,
+        action: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+    ) -> Result<Response, ClientError> {
+        let request = self.http.request(method, format!("{}{path}", self.base)).header(ACCEPT, "*/*");
+        let request = match body {
+            Some(Body { media, bytes }) => request.header(CONTENT_TYPE, media).body(bytes),
+            None => request,
+        };
+        let response = request
+            .send()
+            .await
+            .map_err(|source| ClientError::Unreachable { url: self.url().to_owned(), source: source.without_url() })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let is_problem = media_type(&response).is_some_and(|media| media == PROBLEM_JSON);
+        let problem = if is_problem { response.json().await.ok().map(Box::new) } else { None };
+        Err(ClientError::Refused { action, status, problem })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, action: &'static str, response: Response) -> Result<T, ClientError> {
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|source| ClientError::Unreachable { url: self.url().to_owned(), source: source.without_url() })?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Unreadable { action, reason: error.to_string() })
+    }
+}
+
+struct Body {
+    media: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Body {
+    fn json(action: &'static str, value: &impl Serialize) -> Result<Self, ClientError> {
+        let bytes =
+            serde_json::to_vec(value).map_err(|error| ClientError::Unreadable { action, reason: error.to_string() })?;
+        Ok(Self { media: "application/json", bytes })
+    }
+
+    fn empty() -> Self {
+        Self { media: "application/json", bytes: b"{}".to_vec() }
+    }
+}
+
+fn media_type(response: &Response) -> Option<String> {
+    let value = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+}
+
+fn key_in(path: &std::path::Path) -> Result<Secret, Failure> {
+    let hint = "give the file that `permafresh local` names when it starts";
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the key from {}", path.display()))
+        .map_err(|error| Failure::new(error, hint).exit(Exit::Usage))?;
+    match text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(key) => Ok(Secret::new(key)),
+        None => Err(Failure::new(anyhow::anyhow!("no key in {}", path.display()), hint).exit(Exit::Usage)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> Result<ApiClient, Failure> {
+        // Another test may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        ApiClient::new(&ServiceArgs { url: url.to_owned(), key: Some(Secret::new("k")), key_file: None })
+    }
+
+    #[test]
+    fn the_key_travels_over_https_or_on_this_machine_only() {
+        for (url, expected) in [
+            ("http://127.0.0.1:7071", Some("http://127.0.0.1:7071")),
+            ("https://fabrikam.azurewebsites.net/api/", Some("https://fabrikam.azurewebsites.net")),
+            ("http://fabrikam.azurewebsites.net", None),
+            ("https://key@fabrikam.azurewebsites.net", None),
+            ("fabrikam", None),
+        ] {
+            match (client(url), expected) {
+                (Ok(client), Some(expected)) => assert_eq!(client.url(), expected),
+                (Err(failure), None) => assert_eq!(failure.exit, Exit::Usage),
+                (other, _) => panic!("{url}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_next_page_is_on_this_host_or_refused() {
+        let client = client("https://gateway.example/permafresh").unwrap();
+        for (link, expected) in [
+            ("/api/rollouts?continuation=a%2Fb&top=2", Some("/api/rollouts?continuation=a%2Fb&top=2")),
+            ("/permafresh/api/rollouts?x=1", Some("/api/rollouts?x=1")),
+            ("https://gateway.example/api/rollouts", Some("/api/rollouts")),
+            ("//evil.example/api/rollouts", None),
+            ("https://evil.example/api/rollouts", None),
+            ("http://gateway.example/api/rollouts", None),
+            ("https://gateway.example:8443/api/rollouts", None),
+            ("https://gateway.example@evil.example/api", None),
+            ("/\\evil.example/api", None),
+        ] {
+            assert_eq!(client.on_this_host(link).ok().as_deref(), expected, "{link}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `permafresh deployments …`: the registry of deployments from a terminal.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::{Subcommand, ValueEnum};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::client::{ApiClient, BodyFormat, ServiceArgs};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::plain_text::{counted, table};
+use crate::functions::api::DeploymentView;
+use crate::rollout::{ApplicationId, DeploymentKey};
+
+const IMPORT_HELP: &str = "\
+Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId, managedResourceGroupId, location.
+Others are ignored. Rows that are wrong are rejected one by one; the others are taken.
+
+Examples:
+  permafresh deployments import deployments.csv
+  az managedapp list --query '[].{applicationId: id}' | permafresh deployments import - --format json";
+
+/// What to do with deployments.
+#[derive(Debug, Subcommand)]
+pub enum DeploymentsCommand {
+    /// List the deployments that are known
+    #[command(after_help = "Examples:\n  permafresh deployments list --offer ledger --plan standard")]
+    List {
+        /// Only those of this offer
+        #[arg(long)]
+        offer: Option<String>,
+        /// Only those of this plan
+        #[arg(long)]
+        plan: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Import deployments from CSV or JSON
+    #[command(after_help = IMPORT_HELP)]
+    Import {
+        /// File to read, or - for stdin
+        file: PathBuf,
+        /// Form of the file [default: by its extension]
+        #[arg(long)]
+        format: Option<ImportFormat>,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Forget a deployment; a notification or a sync finds it again if it still exists
+    Forget {
+        /// The deployment's key, or its application's resource id
+        #[arg(value_name = "KEY|APPLICATION-ID")]
+        deployment: DeploymentRef,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+}
+
+/// The form of an import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImportFormat {
+    /// A head and one line per deployment
+    Csv,
+    /// An array of objects
+    Json,
+}
+
+/// How a deployment is named on the command line.
+#[derive(Clone, Debug)]
+pub struct DeploymentRef(DeploymentKey);
+
+impl FromStr for DeploymentRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(key) = text.parse() {
+            return Ok(Self(key));
+        }
+        let id: ApplicationId =
+            text.parse().map_err(|error| format!("neither a key of 64 hex digits, nor an id: {error}"))?;
+        Ok(Self(id.key()))
+    }
+}
+
+/// Does one of the commands.
+pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
+    match command {
+        DeploymentsCommand::List { offer, plan, json, service } => {
+            list(&ApiClient::new(&service)?, offer.as_deref(), plan.as_deref(), json).await
+        }
+        DeploymentsCommand::Import { file, format, service } => {
+            let format = format.or_else(|| by_extension(&file)).ok_or_else(|| {
+                Failure::new(
+                    anyhow::anyhow!("cannot tell whether {} is CSV or JSON", file.display()),
+                    "give --format csv or --format json",
+                )
+                .exit(Exit::Usage)
+            })?;
+            import(&ApiClient::new(&service)?, &file, format).await
+        }
+        DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
+            ApiClient::new(&service)?.forget(key.as_str()).await?;
+            output::say("forgotten");
+            Ok(Exit::Success)
+        }
+    }
+}
+
+async fn list(client: &ApiClient, offer: Option<&str>, plan: Option<&str>, json: bool) -> Result<Exit, Failure> {
+    let action = "list the deployments";
+    let query: Vec<_> = [("offer", offer), ("plan", plan)]
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", utf8_percent_encode(value?, NON_ALPHANUMERIC))))
+        .collect();
+    let path =
+        if query.is_empty() { "/api/deployments".to_owned() } else { format!("/api/deployments?{}", query.join("&")) };
+    let mut values: Vec<Value> = client.list(action, &path, usize::MAX).await?;
+    // A service that does not know these filters answers with all.
+    let has = |value: &Value, name: &str, wanted: Option<&str>| {
+        wanted.is_none_or(|wanted| value[name].as_str().is_some_and(|word| word.eq_ignore_ascii_case(wanted)))
+    };
+    values.retain(|value| has(value, "offer", offer) && has(value, "plan", plan));
+    if json {
+        output::print_json(&values)?;
+        return Ok(Exit::Success);
+    }
+    if values.is_empty() {
+        output::say("no such deployment is known; import some with `permafresh deployments import`");
+        return Ok(Exit::Success);
+    }
+    let deployments: Vec<DeploymentView> = serde_json::from_value(Value::Array(values))
+        .map_err(|error| super::client::ClientError::Unreadable { action, reason: error.to_string() })?;
+    let rows: Vec<_> = deployments.iter().map(row).collect();
+    output::print(&table(["APPLICATION", "PLAN", "REFRESHED TO", "STATE"], &rows))?;
+    Ok(Exit::Success)
+}
+
+fn row(deployment: &DeploymentView) -> [String; 4] {
+    let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".to_owned());
+    let preview = if deployment.preview { " (preview)" } else { "" };
+    let state = match &deployment.provisioning_state {
+        _ if deployment.gone_since.is_some() => "gone".to_owned(),
+        _ if !deployment.confirmed => "unconfirmed".to_owned(),
+        Some(state) => state.clone(),
+        None => "known".to_owned(),
+    };
+    [
+        deployment.application_id.to_string(),
+        format!("{}/{}/{}{preview}", part(&deployment.publisher), part(&deployment.offer), part(&deployment.plan)),
+        deployment.applied.as_ref().map_or_else(|| "-".to_owned(), |applied| applied.version.to_string()),
+        state,
+    ]
+}
+
+async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result<Exit, Failure> {
+    let bytes = super::publish::read_input(file)?;
+    let format = match format {
+        ImportFormat::Csv => BodyFormat::Csv,
+        ImportFormat::Json => BodyFormat::Json,
+    };
+    let result = client.import(bytes, format).await?;
+    let rejected = result.rejected.len() as u64;
+    output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
+    if rejected == 0 {
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = result.rejected.into_iter().map(|row| [row.line.to_string(), row.why]).collect();
+    output::print(&table(["LINE", "WHY"], &rows))?;
+    let error = anyhow::anyhow!(
+        "{} rejected",
+        if rejected == 1 { "1 row was".to_owned() } else { format!("{} were", counted(rejected, "row")) }
+    );
+    Err(Failure::new(
+        error,
+        "correct these lines and import again; what was taken stays, and taking it twice changes nothing",
+    ))
+}
+
+fn by_extension(file: &Path) -> Option<ImportFormat> {
+    let extension = file.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "csv" => Some(ImportFormat::Csv),
+        "json" => Some(ImportFormat::Json),
+        _ => None,
+    }
+}

@@ -1,0 +1,46 @@
+//! `permafresh handler`: what the Functions host starts.
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::failure::{Exit, Failure};
+use super::wiring;
+use crate::settings::{self, Settings};
+use crate::telemetry::{self, Format, Reader};
+
+/// Serve the functions to an Azure Functions host (this is what the host starts)
+///
+/// Listens on 127.0.0.1 at the port in FUNCTIONS_CUSTOMHANDLER_PORT. Settings come from the environment; a wrong one stops
+/// the start, with every problem named. To run the service by hand use `permafresh local`.
+#[derive(Debug, Args)]
+pub struct HandlerArgs {
+    /// Form of the log [default: json inside Functions, text elsewhere]
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<Format>,
+}
+
+/// Serves until the process is ended.
+pub async fn run(args: HandlerArgs) -> Result<Exit, Failure> {
+    let environment = settings::environment();
+    let format = args.log_format.unwrap_or_else(|| Format::for_environment(&environment));
+    let settings = wiring::settings(&environment)?;
+    let Some(port) = settings.host.custom_handler_port else {
+        let error =
+            anyhow::anyhow!("FUNCTIONS_CUSTOMHANDLER_PORT is absent, so this was not started by a Functions host");
+        return Err(Failure::new(error, "run `permafresh local`, which starts a host").exit(Exit::Usage));
+    };
+    let listener =
+        TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("cannot listen on port {port}"));
+    let listener =
+        listener.map_err(|error| Failure::new(error, "free the port, or let the host choose another one"))?;
+    serve(listener, settings, format).await
+}
+
+/// Answers on `listener` at once, then initialises.
+async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Result<Exit, Failure> {
+    telemetry::start(Reader::FunctionsHost(format));
+    wiring::log_remarks(&settings);
+    drop(listener);
+    Err(Failure::new(anyhow::anyhow!("the functions are not in this build yet"), "wait for the next one"))
+}

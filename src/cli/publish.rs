@@ -1,0 +1,165 @@
+//! `permafresh publish`: announces an offer publish, as a pipeline would after Partner Center has published.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::client::{ApiClient, ServiceArgs};
+use super::failure::{Exit, Failure};
+use super::{output, watch};
+use crate::functions::api::PublishRequest;
+use crate::rollout::{ApplicationId, Strategy, Version};
+
+const EXAMPLES: &str = "\
+Examples:
+  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.4.0 --target live --watch
+  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.4.0 --target live \\
+      --strategy '{\"canaries\": 2, \"waves\": [\"10%\", \"100%\"], \"maxFailures\": \"2%\"}'
+  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.3.2 --target live \\
+      --purpose repair --note 'back to the last good version'";
+
+/// Announce that a version was published: starts a rollout, once
+///
+/// Prints the id of the rollout. The same publish announced again starts nothing and prints the id of the first rollout.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PublishArgs {
+    /// Publisher id, as in Partner Center
+    #[arg(long)]
+    publisher: String,
+    /// Offer id
+    #[arg(long)]
+    offer: String,
+    /// Plan id
+    #[arg(long)]
+    plan: String,
+    /// Package version, such as 1.4.0
+    #[arg(long)]
+    version: Version,
+    /// How far the version has come in Partner Center
+    #[arg(long)]
+    target: TargetWord,
+    /// Who is to have it [default: preview for the target preview, all for live]
+    #[arg(long)]
+    audience: Option<AudienceWord>,
+    /// Why it is brought out [default: rollOut]
+    #[arg(long)]
+    purpose: Option<PurposeWord>,
+    /// How it is brought out, as JSON [default: the strategy of the offer]
+    #[arg(long, value_name = "JSON", value_parser = strategy)]
+    strategy: Option<Value>,
+    /// Only this deployment; may be given several times
+    #[arg(long, value_name = "APPLICATION-ID")]
+    scope: Vec<ApplicationId>,
+    /// Take the place of a rollout of another version that is on its way
+    #[arg(long)]
+    supersede: bool,
+    /// Why, in your words
+    #[arg(long)]
+    note: Option<String>,
+    /// Partner Center's id of the submission
+    #[arg(long, value_name = "ID")]
+    submission_id: Option<String>,
+    /// Watch the rollout until it ends or stops
+    #[arg(long)]
+    watch: bool,
+    /// Print the answer of the service as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TargetWord {
+    /// Publisher sign-off
+    Preview,
+    /// In the Marketplace
+    Live,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AudienceWord {
+    /// Preview purchases and the canaries
+    Preview,
+    /// Every deployment of the plan
+    All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "camelCase")]
+enum PurposeWord {
+    /// A new version
+    RollOut,
+    /// An older, known-good version on purpose
+    Repair,
+    /// The permissions were published back: recorded, refreshes nobody unless asked
+    Restore,
+}
+
+/// Checked here, so that a mistake is shown before anything is sent; sent as it was written.
+fn strategy(text: &str) -> Result<Value, serde_json::Error> {
+    serde_json::from_str::<Strategy>(text)?;
+    serde_json::from_str(text)
+}
+
+fn word(value: impl ValueEnum) -> Option<Value> {
+    Some(Value::from(value.to_possible_value()?.get_name()))
+}
+
+impl PublishArgs {
+    fn request(&self) -> PublishRequest {
+        let text = |text: &String| Some(Value::from(text.as_str()));
+        PublishRequest {
+            publisher: text(&self.publisher),
+            offer: text(&self.offer),
+            plan: text(&self.plan),
+            version: Some(self.version.to_string().into()),
+            target: word(self.target),
+            audience: self.audience.and_then(word),
+            submission_id: self.submission_id.as_ref().and_then(text),
+            published_at: None,
+            purpose: self.purpose.and_then(word),
+            supersede: self.supersede.then_some(Value::Bool(true)),
+            strategy: self.strategy.clone(),
+            scope: (!self.scope.is_empty()).then(|| json!({ "applicationIds": self.scope })),
+            note: self.note.as_ref().and_then(text),
+            unknown: Default::default(),
+        }
+    }
+}
+
+/// Announces the publish; with `--watch`, until the rollout ends or stops.
+pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
+    let client = ApiClient::new(&args.service)?;
+    let accepted = client.publish(&args.request()).await?;
+    if let Some(first) = accepted.duplicate_of {
+        output::say(&format!("this publish is known already: rollout {first} brings it out"));
+    }
+    if args.json {
+        output::print_json(&accepted)?;
+    } else {
+        output::print(&format!("{}\n", accepted.rollout_id))?;
+    }
+    if args.watch {
+        return watch::to_the_end(&client, accepted.rollout_id, Duration::from_secs(1)).await.map_err(|failure| {
+            Failure { error: failure.error.context("the rollout was started, but not watched"), ..failure }
+        });
+    }
+    output::say(&format!("watch it with: permafresh rollout watch {}", accepted.rollout_id));
+    Ok(Exit::Success)
+}
+
+/// Reads a whole file, or stdin for `-`.
+pub(super) fn read_input(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    use std::io::Read as _;
+    let read = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes).context("cannot read stdin")
+    } else {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    read.map_err(|error| Failure::new(error, "check the path and its rights"))
+}

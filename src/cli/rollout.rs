@@ -1,0 +1,272 @@
+//! `permafresh rollout …`: rollouts from a terminal.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use super::client::{ApiClient, BodyFormat, ServiceArgs};
+use super::failure::{Exit, Failure};
+use super::plain_text::{plain, shortened, table};
+use super::{output, summary, watch};
+use crate::functions::api::{RefreshView, RefreshWord, RolloutView};
+use crate::rollout::RolloutId;
+
+/// What to do with rollouts.
+#[derive(Debug, Subcommand)]
+pub enum RolloutCommand {
+    /// List rollouts, the newest first
+    #[command(after_help = "Examples:\n  permafresh rollout list\n  permafresh rollout list --limit 5 --json")]
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Show one rollout, and its refreshes in one state if asked
+    #[command(
+        after_help = "Examples:\n  permafresh rollout show latest\n  permafresh rollout show latest --state failed"
+    )]
+    Show {
+        #[command(flatten)]
+        one: One,
+        /// Also list the refreshes in this state, such as failed, running or handedOver
+        #[arg(long, value_parser = refresh_word)]
+        state: Option<RefreshWord>,
+        /// At most so many refreshes
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+        limit: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Watch a rollout until it ends or stops, then say who has to act on what
+    ///
+    /// Stopping to watch (Ctrl-C) leaves the rollout going on.
+    #[command(after_help = "Examples:\n  permafresh rollout watch latest")]
+    Watch {
+        #[command(flatten)]
+        one: One,
+        /// How often to look, in milliseconds
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..), value_name = "MS")]
+        interval_ms: u64,
+    },
+    /// Post nothing more until resumed; what Azure has accepted is followed to its end
+    Pause(One),
+    /// Go on after a pause or a halt
+    Resume(One),
+    /// Call off what was not posted yet
+    Cancel(One),
+    /// Try the failed refreshes again
+    Retry(One),
+    /// Say who has to act on what, or write every refresh as JSON or CSV
+    #[command(
+        after_help = "Examples:\n  permafresh rollout report latest\n  permafresh rollout report latest --format csv > refreshes.csv"
+    )]
+    Report {
+        #[command(flatten)]
+        one: One,
+        /// Form of the report; JSON and CSV are the service's own
+        #[arg(long, default_value = "text")]
+        format: ReportFormat,
+    },
+}
+
+/// One rollout of a service.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Id of the rollout, or `latest`
+    #[arg(value_name = "ROLLOUT")]
+    rollout: RolloutRef,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A summary for people
+    Text,
+    /// Every refresh, JSON
+    Json,
+    /// Every refresh, CSV
+    Csv,
+}
+
+/// How a rollout is named on the command line.
+#[derive(Clone, Copy, Debug)]
+enum RolloutRef {
+    Id(RolloutId),
+    Latest,
+}
+
+impl FromStr for RolloutRef {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("latest") {
+            return Ok(Self::Latest);
+        }
+        text.parse().map(Self::Id).map_err(|_| "expected the id of a rollout (a UUID) or latest")
+    }
+}
+
+fn refresh_word(text: &str) -> Result<RefreshWord, String> {
+    RefreshWord::from_word(text)
+        .ok_or_else(|| format!("expected one of {}", RefreshWord::ALL.map(RefreshWord::word).join(", ")))
+}
+
+/// Does one of the commands.
+pub async fn run(command: RolloutCommand) -> Result<Exit, Failure> {
+    match command {
+        RolloutCommand::List { limit, json, service } => list(&ApiClient::new(&service)?, limit, json).await,
+        RolloutCommand::Show { one, state, limit, json } => {
+            let (client, id) = one.open().await?;
+            show(&client, id, state, limit, json).await
+        }
+        RolloutCommand::Watch { one, interval_ms } => {
+            let (client, id) = one.open().await?;
+            watch::to_the_end(&client, id, Duration::from_millis(interval_ms)).await
+        }
+        RolloutCommand::Pause(one) => steer(one, "pause the rollout", "pause").await,
+        RolloutCommand::Resume(one) => steer(one, "resume the rollout", "resume").await,
+        RolloutCommand::Cancel(one) => steer(one, "cancel the rollout", "cancel").await,
+        RolloutCommand::Retry(one) => steer(one, "retry the failed refreshes", "retry").await,
+        RolloutCommand::Report { one, format } => {
+            let (client, id) = one.open().await?;
+            report(&client, id, format).await
+        }
+    }
+}
+
+impl One {
+    async fn open(&self) -> Result<(ApiClient, RolloutId), Failure> {
+        let client = ApiClient::new(&self.service)?;
+        let id = match self.rollout {
+            RolloutRef::Id(id) => id,
+            RolloutRef::Latest => {
+                let newest: Vec<RolloutView> = client.list("list the rollouts", "/api/rollouts", 1).await?;
+                let Some(newest) = newest.first() else {
+                    let hint = "start one with `permafresh publish`";
+                    return Err(Failure::new(anyhow::anyhow!("the service has no rollout yet"), hint));
+                };
+                newest.id
+            }
+        };
+        Ok((client, id))
+    }
+}
+
+async fn list(client: &ApiClient, limit: u32, json: bool) -> Result<Exit, Failure> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if json {
+        let rollouts: Vec<Value> = client.list("list the rollouts", "/api/rollouts", limit).await?;
+        output::print_json(&rollouts)?;
+        return Ok(Exit::Success);
+    }
+    let rollouts: Vec<RolloutView> = client.list("list the rollouts", "/api/rollouts", limit).await?;
+    if rollouts.is_empty() {
+        output::say("there is no rollout yet; start one with `permafresh publish`");
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = rollouts
+        .iter()
+        .map(|rollout| {
+            [
+                rollout.id.to_string(),
+                format!("{}/{}/{}", rollout.publisher, rollout.offer, rollout.plan),
+                rollout.version.to_string(),
+                summary::state_text(rollout.state).to_owned(),
+                format!("{}/{}", rollout.wave, rollout.waves),
+                format!("{}/{}", rollout.counts.ended(), rollout.counts.total),
+                (rollout.counts.failed + rollout.counts.timed_out).to_string(),
+                rollout.created_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+            ]
+        })
+        .collect();
+    output::print(&table(["ID", "PLAN", "VERSION", "STATE", "WAVE", "DONE", "FAILED", "CREATED"], &rows))?;
+    Ok(Exit::Success)
+}
+
+async fn show(
+    client: &ApiClient,
+    id: RolloutId,
+    state: Option<RefreshWord>,
+    limit: u32,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let path = format!("/api/rollouts/{id}");
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if json {
+        let mut rollout: Value = client.get("show the rollout", &path).await?;
+        if let (Some(state), Some(members)) = (state, rollout.as_object_mut()) {
+            let refreshes: Vec<Value> = client.refreshes(&id.to_string(), Some(state), limit).await?;
+            members.insert("refreshes".to_owned(), refreshes.into());
+        }
+        output::print_json(&rollout)?;
+        return Ok(Exit::Success);
+    }
+    let rollout: RolloutView = client.get("show the rollout", &path).await?;
+    let mut text = summary::heading(&rollout);
+    text.push_str(&format!(
+        "  wave {} of {}, created {}\n\n{}\n",
+        rollout.wave,
+        rollout.waves,
+        rollout.created_at.format("%Y-%m-%d %H:%M:%SZ"),
+        summary::counts(&rollout.counts)
+    ));
+    if let Some(state) = state {
+        let refreshes: Vec<RefreshView> = client.refreshes(&id.to_string(), Some(state), limit).await?;
+        let rows: Vec<_> = refreshes.iter().map(row).collect();
+        text.push('\n');
+        text.push_str(&table(["APPLICATION", "STATE", "ATTEMPTS", "POLLS", "WHY"], &rows));
+    }
+    output::print(&text)?;
+    Ok(Exit::Success)
+}
+
+fn row(refresh: &RefreshView) -> [String; 5] {
+    let why = match (&refresh.error, &refresh.why) {
+        (Some(error), _) => format!("{}: {}", error.code, shortened(&plain(&error.message), 100)),
+        (None, Some(why)) => why.clone(),
+        (None, None) => String::new(),
+    };
+    [
+        refresh.application_id.to_string(),
+        refresh.state.word().to_owned(),
+        refresh.attempts.to_string(),
+        refresh.polls.to_string(),
+        why,
+    ]
+}
+
+async fn steer(one: One, action: &'static str, command: &str) -> Result<Exit, Failure> {
+    let (client, id) = one.open().await?;
+    let rollout: RolloutView = client.command(action, &id.to_string(), command).await?;
+    output::print(&summary::heading(&rollout))?;
+    Ok(Exit::Success)
+}
+
+async fn report(client: &ApiClient, id: RolloutId, format: ReportFormat) -> Result<Exit, Failure> {
+    let format = match format {
+        ReportFormat::Text => {
+            let rollout: RolloutView = client.get("show the rollout", &format!("/api/rollouts/{id}")).await?;
+            let refreshes = watch::needing_attention(client, id).await?;
+            output::print(&summary::summary(&rollout, &refreshes))?;
+            return Ok(Exit::Success);
+        }
+        ReportFormat::Json => BodyFormat::Json,
+        ReportFormat::Csv => BodyFormat::Csv,
+    };
+    let response = client.report(&id.to_string(), format).await?;
+    let text = response.text().await.map_err(reqwest::Error::without_url).context("the report was cut off");
+    let text = text.map_err(|error| Failure::new(error, "try again").exit(Exit::Unreachable))?;
+    output::print_document(&text)?;
+    Ok(Exit::Success)
+}
