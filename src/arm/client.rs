@@ -18,7 +18,7 @@ use super::admission::{Admission, Class};
 use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
 use super::throttle::Throttle;
-use super::transport::{Received, Transport};
+use super::transport::{Proxy, Received, Transport};
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
 use crate::rollout::resource_id::is_guid;
@@ -45,6 +45,8 @@ pub struct ArmConfig {
     /// How long a call may take once its turn has come; above the 60 s that ARM waits for a provider
     /// (contracts/arm.md §2.5).
     pub call_timeout: Duration,
+    /// The proxy to tunnel through, if any.
+    pub proxy: Option<Proxy>,
 }
 
 impl ArmConfig {
@@ -57,6 +59,7 @@ impl ArmConfig {
             max_concurrency: 64,
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(100),
+            proxy: None,
         }
     }
 }
@@ -139,7 +142,12 @@ impl ArmClient {
             host,
             scope: scope_of(&config.audience),
             api_version: config.api_version,
-            transport: Transport::new(config.max_concurrency, config.connect_timeout, config.call_timeout),
+            transport: Transport::new(
+                config.max_concurrency,
+                config.connect_timeout,
+                config.call_timeout,
+                config.proxy,
+            ),
             admission: Admission::new(config.max_concurrency),
             throttle: Throttle::default(),
             clock,

@@ -20,3 +20,4 @@ mod transport;
 pub use application::Application;
 pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOutcome};
 pub use listing::{ListEnd, Listing};
+pub use transport::Proxy;
