@@ -3,7 +3,6 @@
 //! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. The one thing repeated within a call
 //! is a 401 that blames the token, once, with a new one. Nothing sleeps here: Retry-After is part of the answer.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +10,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderName, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
 
@@ -21,14 +18,12 @@ use super::admission::{Admission, Class, Permit};
 use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
 use super::throttle::Throttle;
-use super::transport::{Received, Transport};
+use super::transport::{Proxy, Received, Transport};
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
 
-/// The most pages of one list that are read.
-pub const MOST_PAGES: usize = 1_000;
 /// The API version of subscriptions, asked without a token for the tenant behind one.
 const SUBSCRIPTIONS_API_VERSION: &str = "2022-12-01";
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
@@ -50,6 +45,8 @@ pub struct ArmConfig {
     /// How long a call may take once its turn has come; above the 60 s that ARM waits for a provider
     /// (contracts/arm.md §2.5).
     pub call_timeout: Duration,
+    /// The proxy to tunnel through, if any.
+    pub proxy: Option<Proxy>,
 }
 
 impl ArmConfig {
@@ -62,6 +59,7 @@ impl ArmConfig {
             max_concurrency: 64,
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(100),
+            proxy: None,
         }
     }
 }
@@ -115,44 +113,17 @@ pub struct ReadOutcome {
     pub tenant_id: Option<String>,
 }
 
-/// What came of a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
-    /// The applications read, all of them only if `end` says so.
-    pub applications: Vec<Application>,
-    /// Items that are no applications.
-    pub unreadable: usize,
-    /// How it ended.
-    pub end: ListEnd,
-    /// How long ARM wants no call for this subscription, if it said so, now or before.
-    pub throttled_for: Option<Duration>,
-}
-
-/// How a list ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ListEnd {
-    /// It was read to its last page.
-    Complete,
-    /// A page could not be read: what is missing from the list may well exist.
-    Stopped {
-        /// Why.
-        error: RemoteError,
-        /// The wait ARM named.
-        wait: Option<Duration>,
-    },
-}
-
 /// Calls ARM as one identity. Clones share connections, the limit on calls at once, and what is known of throttling.
 #[derive(Clone)]
 pub struct ArmClient {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     tokens: Arc<TokenSource>,
 }
 
-struct Shared {
-    host: ArmHost,
+pub(super) struct Shared {
+    pub(super) host: ArmHost,
     scope: String,
-    api_version: String,
+    pub(super) api_version: String,
     transport: Transport,
     admission: Admission,
     throttle: Throttle,
@@ -171,7 +142,12 @@ impl ArmClient {
             host,
             scope: scope_of(&config.audience),
             api_version: config.api_version,
-            transport: Transport::new(config.max_concurrency, config.connect_timeout, config.call_timeout),
+            transport: Transport::new(
+                config.max_concurrency,
+                config.connect_timeout,
+                config.call_timeout,
+                config.proxy,
+            ),
             admission: Admission::new(config.max_concurrency),
             throttle: Throttle::default(),
             clock,
@@ -280,20 +256,6 @@ impl ArmClient {
         }
     }
 
-    /// All applications of a subscription that we may see.
-    pub async fn list_applications(&self, subscription: &str) -> Listing {
-        self.list(subscription, format!("/subscriptions/{subscription}/providers/Microsoft.Solutions/applications"))
-            .await
-    }
-
-    /// All applications of a resource group that we may see.
-    pub async fn list_applications_in_group(&self, subscription: &str, resource_group: &str) -> Listing {
-        let group = percent_encoding::utf8_percent_encode(resource_group, percent_encoding::NON_ALPHANUMERIC);
-        let path =
-            format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Solutions/applications");
-        self.list(subscription, path).await
-    }
-
     /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5); `None` if it did not.
     pub async fn tenant_of(&self, subscription: &str) -> Option<String> {
         if !is_guid(subscription) {
@@ -306,73 +268,7 @@ impl ArmClient {
         challenged_tenant(&self.shared.transport.send(request).await.ok()?)
     }
 
-    async fn list(&self, subscription: &str, path: String) -> Listing {
-        let mut listing =
-            Listing { applications: Vec::new(), unreadable: 0, end: ListEnd::Complete, throttled_for: None };
-        let mut next = format!("{path}?api-version={}", self.shared.api_version);
-        let mut seen = HashSet::new();
-        if !is_guid(subscription) {
-            let message = "a list was asked for of something that is not a subscription's id".to_owned();
-            let error = RemoteError { status: None, code: "InvalidSubscription".to_owned(), message };
-            listing.end = ListEnd::Stopped { error, wait: None };
-            return listing;
-        }
-        loop {
-            let stopped = |code: &str, message: String| ListEnd::Stopped {
-                error: RemoteError { status: None, code: code.to_owned(), message },
-                wait: None,
-            };
-            if seen.len() == MOST_PAGES {
-                listing.end = stopped("ListTooLong", format!("the list has more than {MOST_PAGES} pages"));
-                return listing;
-            }
-            if !seen.insert(next.clone()) {
-                listing.end =
-                    stopped("ListLoops", "a page of the list names itself or one before it as the next".into());
-                return listing;
-            }
-            let uri = match self.shared.host.admit(&next) {
-                Ok(uri) => uri,
-                Err(why) => {
-                    listing.end = ListEnd::Stopped { error: refused("NextLinkRefused", &next, why), wait: None };
-                    return listing;
-                }
-            };
-            let (received, throttled_for) = match self.call(Call::look(uri, subscription), None).await {
-                Outcome::Answered { received, throttled_for } => (received, throttled_for),
-                Outcome::Unanswered { error, wait, throttled_for } => {
-                    listing.end = ListEnd::Stopped { error, wait };
-                    listing.throttled_for = throttled_for;
-                    return listing;
-                }
-            };
-            listing.throttled_for = throttled_for;
-            let answer = self.answer(&received);
-            if received.status != StatusCode::OK {
-                listing.end = ListEnd::Stopped { error: answer.error(), wait: answer.wait() };
-                return listing;
-            }
-            let page = match serde_json::from_slice::<ListPage<'_>>(&received.body) {
-                Ok(page) => page,
-                Err(error) => {
-                    listing.end = stopped("UnreadableBody", format!("a page of the list cannot be read: {error}"));
-                    return listing;
-                }
-            };
-            for item in page.value {
-                match Application::from_json(item.get().as_bytes()) {
-                    Ok(application) => listing.applications.push(application),
-                    Err(_) => listing.unreadable += 1,
-                }
-            }
-            match page.next_link.filter(|link| !link.is_empty()) {
-                Some(link) => next = link,
-                None => return listing,
-            }
-        }
-    }
-
-    async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
+    pub(super) async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
         let shared = &*self.shared;
         let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
         if let Some(rest) = held_back() {
@@ -436,7 +332,7 @@ impl ArmClient {
         (!subscription.is_empty()).then(|| self.shared.throttle.hold(subscription, wait, answer.at))
     }
 
-    fn answer<'a>(&self, received: &'a Received) -> Answer<'a> {
+    pub(super) fn answer<'a>(&self, received: &'a Received) -> Answer<'a> {
         Answer {
             status: received.status,
             headers: &received.headers,
@@ -447,7 +343,7 @@ impl ArmClient {
 }
 
 /// One call, ready to go out as often as needed.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     method: Method,
     uri: Uri,
     request_id: Uuid,
@@ -456,7 +352,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn look(uri: Uri, subscription: &'a str) -> Self {
+    pub(super) fn look(uri: Uri, subscription: &'a str) -> Self {
         Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription }
     }
 
@@ -482,7 +378,7 @@ impl<'a> Call<'a> {
 }
 
 /// What became of a call.
-enum Outcome {
+pub(super) enum Outcome {
     Answered { received: Received, throttled_for: Option<Duration> },
     Unanswered { error: RemoteError, wait: Option<Duration>, throttled_for: Option<Duration> },
 }
@@ -503,16 +399,8 @@ impl Outcome {
     }
 }
 
-#[derive(Deserialize)]
-struct ListPage<'a> {
-    #[serde(borrow)]
-    value: Vec<&'a RawValue>,
-    #[serde(default, rename = "nextLink")]
-    next_link: Option<String>,
-}
-
 /// An error about a URL, which is named without its query: that is where the signature is.
-fn refused(code: &str, url: &str, why: UrlRefused) -> RemoteError {
+pub(super) fn refused(code: &str, url: &str, why: UrlRefused) -> RemoteError {
     let bare = url.split(['?', '#']).next().unwrap_or_default();
     let bare = bare.rsplit_once('@').map_or(bare, |(_, rest)| rest);
     RemoteError { status: None, code: code.to_owned(), message: format!("{bare} was not called: {why}") }

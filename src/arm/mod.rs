@@ -9,6 +9,7 @@ pub mod admission;
 pub mod application;
 pub mod client;
 pub mod host_rule;
+pub mod listing;
 pub mod operation;
 pub mod remote_error;
 pub mod retry_after;
@@ -17,4 +18,6 @@ pub mod throttle;
 mod transport;
 
 pub use application::Application;
-pub use client::{ArmClient, ArmConfig, InvalidArmConfig, ListEnd, Listing, Polled, Posted, ReadOutcome};
+pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOutcome};
+pub use listing::{ListEnd, Listing};
+pub use transport::Proxy;

@@ -97,7 +97,7 @@ fn accepted(answer: &Answer<'_>) -> SubmitAnswer {
 /// `Location` ends as a synchronous call would have answered, an error included (contracts/arm.md §2.1).
 pub fn polled(answer: &Answer<'_>, monitor: Monitor, host: &ArmHost) -> PollAnswer {
     match (answer.status.as_u16(), monitor) {
-        (202, Monitor::Location) => running(answer, None, host),
+        (202, Monitor::Location) => running(answer, None, monitor, host),
         (204, Monitor::Location) => PollAnswer::Succeeded,
         (200..300, _) => by_body(answer, monitor, host),
         (401 | 403, _) => PollAnswer::AccessLost { error: answer.error() },
@@ -125,14 +125,14 @@ fn by_body(answer: &Answer<'_>, monitor: Monitor, host: &ArmHost) -> PollAnswer 
     let parsed = text.starts_with(b"{").then(|| serde_json::from_slice::<MonitorBody<'_>>(text));
     let Some(Ok(body)) = parsed else {
         return match (answer.status, monitor) {
-            (StatusCode::ACCEPTED, _) => running(answer, None, host),
+            (StatusCode::ACCEPTED, _) => running(answer, None, monitor, host),
             (_, Monitor::Location) if text.is_empty() => PollAnswer::Succeeded,
             _ => no_status(answer),
         };
     };
     let Some(status) = body.status.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok()) else {
         return match (answer.status, monitor) {
-            (StatusCode::ACCEPTED, _) => running(answer, None, host),
+            (StatusCode::ACCEPTED, _) => running(answer, None, monitor, host),
             (_, Monitor::Location) => PollAnswer::Succeeded,
             (_, Monitor::AsyncOperation) => no_status(answer),
         };
@@ -148,13 +148,16 @@ fn by_body(answer: &Answer<'_>, monitor: Monitor, host: &ArmHost) -> PollAnswer 
     } else if is("Canceled") || is("Cancelled") {
         PollAnswer::Canceled
     } else {
-        running(answer, body.percent_complete.and_then(percent), host)
+        running(answer, body.percent_complete.and_then(percent), monitor, host)
     }
 }
 
-fn running(answer: &Answer<'_>, percent: Option<f64>, host: &ArmHost) -> PollAnswer {
-    // A new `Location` is followed only where it may be: one of another host is as good as none.
-    let moved = answer.url(LOCATION).filter(|url| host.admit(url.expose()).is_ok());
+fn running(answer: &Answer<'_>, percent: Option<f64>, monitor: Monitor, host: &ArmHost) -> PollAnswer {
+    let moved = match monitor {
+        // A new `Location` is followed only where it may be: one of another host is as good as none.
+        Monitor::Location => answer.url(LOCATION).filter(|url| host.admit(url.expose()).is_ok()),
+        Monitor::AsyncOperation => None,
+    };
     PollAnswer::Running { percent, wait: answer.wait(), moved }
 }
 
@@ -217,5 +220,34 @@ fn standing(application: &Application) -> ReadAnswer {
         ReadAnswer::Deleting
     } else {
         ReadAnswer::Busy { provisioning_state }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_the_tables_panic_or_lets_a_url_pass_that_may_not_be_called(
+            status in 100_u16..1_000, body in prop_oneof![".*", r#"\{"status":".{0,9}","error":.{0,30}\}"#],
+            location in "[ -~]*", wait in "[ -~]*",
+        ) {
+            let host = ArmHost::new(&"https://management.azure.com".parse().unwrap()).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, location.parse().unwrap());
+            headers.insert(http::header::RETRY_AFTER, wait.parse().unwrap());
+            let at = "2026-03-10T12:00:00Z".parse().unwrap();
+            let answer =
+                Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes(), at };
+            let _ = submitted(&answer);
+            let _ = read(&answer);
+            for monitor in [Monitor::AsyncOperation, Monitor::Location] {
+                if let PollAnswer::Running { moved: Some(url), .. } = polled(&answer, monitor, &host) {
+                    prop_assert!(host.admit(url.expose()).is_ok());
+                }
+            }
+        }
     }
 }

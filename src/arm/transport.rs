@@ -4,17 +4,21 @@
 //! becomes `%27`), and ARM's polling URLs are signed. Follows no redirect, repeats nothing, and bounds time and size.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use url::Url;
 
 use crate::rollout::RemoteError;
 
@@ -22,6 +26,36 @@ use crate::rollout::RemoteError;
 pub const LARGEST_BODY: usize = 8 * 1024 * 1024;
 /// How long an idle connection is kept; shorter than the minutes after which Azure's front ends close theirs.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// A proxy that encrypted calls are tunnelled through, so that it sees the host and nothing else.
+#[derive(Clone)]
+pub struct Proxy {
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+}
+
+impl Proxy {
+    /// The proxy that `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for an endpoint; none for loopback's plain HTTP.
+    pub fn from_environment(endpoint: &Url) -> Option<Self> {
+        let endpoint = endpoint.as_str().parse::<Uri>().ok()?;
+        if endpoint.scheme() != Some(&http::uri::Scheme::HTTPS) {
+            return None;
+        }
+        let proxy = Matcher::from_env().intercept(&endpoint)?;
+        Some(Self { uri: proxy.uri().clone(), authorization: proxy.basic_auth().cloned() })
+    }
+
+    /// The proxy at an address, without credentials.
+    pub fn at(uri: Uri) -> Self {
+        Self { uri, authorization: None }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({:?})", self.uri.host().unwrap_or_default())
+    }
+}
 
 /// A whole answer.
 #[derive(Debug)]
@@ -63,21 +97,27 @@ impl From<NoAnswer> for RemoteError {
 pub struct Transport {
     plain: Client<HttpConnector, Full<Bytes>>,
     // Reading the system's certificates takes longer than the whole start may, so it waits for the first call.
-    encrypted: OnceLock<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+    encrypted: OnceLock<Encrypted>,
     connector: HttpConnector,
+    proxy: Option<Proxy>,
     connections: usize,
     call_timeout: Duration,
 }
 
+enum Encrypted {
+    Direct(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Tunnelled(Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>),
+}
+
 impl Transport {
-    pub fn new(connections: usize, connect_timeout: Duration, call_timeout: Duration) -> Self {
+    pub fn new(connections: usize, connect_timeout: Duration, call_timeout: Duration, proxy: Option<Proxy>) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(connect_timeout));
         connector.set_keepalive(Some(IDLE));
         connector.enforce_http(false);
         let plain = pool(connections).build(connector.clone());
-        Self { plain, encrypted: OnceLock::new(), connector, connections, call_timeout }
+        Self { plain, encrypted: OnceLock::new(), connector, proxy, connections, call_timeout }
     }
 
     /// Sends one request and reads the whole answer.
@@ -89,7 +129,7 @@ impl Transport {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Received, NoAnswer> {
         let answer = if request.uri().scheme() == Some(&http::uri::Scheme::HTTPS) {
-            self.encrypted()?.request(request).await
+            self.request_encrypted(request).await?
         } else {
             self.plain.request(request).await
         };
@@ -115,18 +155,40 @@ impl Transport {
         Ok(Received { status: head.status, headers: head.headers, body })
     }
 
-    fn encrypted(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, NoAnswer> {
-        if let Some(client) = self.encrypted.get() {
-            return Ok(client);
-        }
+    async fn request_encrypted(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<Response<Incoming>, ClientError>, NoAnswer> {
+        let client = match self.encrypted.get() {
+            Some(client) => client,
+            None => {
+                let made = self.encrypted()?;
+                self.encrypted.get_or_init(|| made)
+            }
+        };
+        Ok(match client {
+            Encrypted::Direct(client) => client.request(request).await,
+            Encrypted::Tunnelled(client) => client.request(request).await,
+        })
+    }
+
+    fn encrypted(&self) -> Result<Encrypted, NoAnswer> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_platform_verifier(provider)
             .map_err(|error| NoAnswer::NoTrust { reason: error.to_string() })?
             .https_only()
-            .enable_http1()
-            .wrap_connector(self.connector.clone());
-        Ok(self.encrypted.get_or_init(|| pool(self.connections).build(connector)))
+            .enable_http1();
+        Ok(match &self.proxy {
+            None => Encrypted::Direct(pool(self.connections).build(connector.wrap_connector(self.connector.clone()))),
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri.clone(), self.connector.clone());
+                if let Some(authorization) = &proxy.authorization {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                Encrypted::Tunnelled(pool(self.connections).build(connector.wrap_connector(tunnel)))
+            }
+        })
     }
 }
 

@@ -1,11 +1,15 @@
 //! `permafresh handler`: what the Functions host starts.
 
+use std::future::IntoFuture as _;
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
 use super::failure::{Exit, Failure};
 use super::wiring;
+use crate::functions::{self, Handle};
 use crate::settings::{self, Settings};
 use crate::telemetry::{self, Format, Reader};
 
@@ -37,10 +41,18 @@ pub async fn run(args: HandlerArgs) -> Result<Exit, Failure> {
     serve(listener, settings, format).await
 }
 
-/// Answers on `listener` at once, then initialises.
+/// Answers `GET /` on `listener` at once, then initialises; what else comes early waits for that.
 async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Result<Exit, Failure> {
+    let (ready, handle) = Handle::later();
+    let server = tokio::spawn(axum::serve(listener, functions::router(handle)).into_future());
     telemetry::start(Reader::FunctionsHost(format));
     wiring::log_remarks(&settings);
-    drop(listener);
-    Err(Failure::new(anyhow::anyhow!("the functions are not in this build yet"), "wait for the next one"))
+    // Opening files must not hold up the answers.
+    let app = tokio::task::spawn_blocking(move || wiring::app(&settings)).await.context("the start was cut off");
+    let app = app.and_then(|app| app).map_err(|error| Failure::new(error, "correct the setting that names it"))?;
+    ready.send_replace(Some(Arc::new(app)));
+    tracing::info!("The functions are ready");
+    let served = server.await.context("the server was cut off").and_then(|served| Ok(served?));
+    served.map_err(|error| Failure::new(error, "the host starts the handler again"))?;
+    Ok(Exit::Success)
 }

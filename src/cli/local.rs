@@ -4,13 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::{Exit, Failure};
 use super::script_root::ScriptRoot;
 use super::{output, wiring};
+use crate::clock::{Clock, SystemClock};
+use crate::host::{FunctionKeys, Host, HostConfig, LineSink, RunningHost};
 use crate::settings::{self, Secret, Settings, StateStore, named_by_functions};
 use crate::telemetry::{self, Format, Reader};
 
@@ -20,6 +25,9 @@ Examples:
   ARM_ENDPOINT=http://127.0.0.1:4000 permafresh local --port 0
 
 Settings come from the environment, then from local.settings.json in the script root, then from their defaults.";
+
+/// How long what runs may take to end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Run the service on this machine, with an embedded Functions host and an embedded store
 ///
@@ -62,10 +70,68 @@ pub async fn run(args: LocalArgs) -> Result<Exit, Failure> {
     serve(service).await
 }
 
-/// Starts the embedded host, prints the line with its address, and serves until Ctrl-C.
+/// Starts the embedded host, prints the line with its address, and serves until Ctrl-C or until the host gives up.
 async fn serve(service: LocalService) -> Result<Exit, Failure> {
-    drop(service);
-    Err(Failure::new(anyhow::anyhow!("the embedded host is not in this build yet"), "wait for the next one"))
+    let host = start_host(&service).await?;
+    print_listening(host.local_addr().port())?;
+    let mut terminate = signal(SignalKind::terminate())
+        .context("cannot listen for the signal to end")
+        .map_err(|error| Failure::new(error, "start it again"))?;
+    tokio::select! {
+        reason = host.stopped() => {
+            host.shutdown(GRACE).await;
+            Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), "the lines above say why; correct it and start again"))
+        }
+        _ = tokio::signal::ctrl_c() => end(host).await,
+        _ = terminate.recv() => end(host).await,
+    }
+}
+
+async fn end(host: RunningHost) -> Result<Exit, Failure> {
+    output::say("ending what runs");
+    host.shutdown(GRACE).await;
+    Ok(Exit::Success)
+}
+
+/// Starts the embedded host over the script root, with this program as the handler.
+pub async fn start_host(service: &LocalService) -> Result<RunningHost, Failure> {
+    let start = async {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let queue = wiring::queue(&service.settings, Arc::clone(&clock))?;
+        let store = wiring::store_path(&service.settings)?;
+        let state = wiring::beside(store, ".host");
+        let (root, functions) = (service.script_root.path().to_owned(), service.script_root.functions());
+        let mut config = HostConfig::new(root, functions, state, queue, clock);
+        config.settings = handler_environment(service)?;
+        config.port = service.port;
+        config.keys = FunctionKeys::new(service.keys.iter().map(|key| key.expose().to_owned()));
+        config.sink = LineSink::new(|line| output::say(line.text));
+        Ok::<_, anyhow::Error>(Host::start(config).await?)
+    };
+    let host = start.await.map_err(|error| Failure::new(error, "correct what is named, and start again"))?;
+    let in_error = host.functions_in_error();
+    if in_error.is_empty() {
+        return Ok(host);
+    }
+    let errors: Vec<_> = in_error.iter().map(ToString::to_string).collect();
+    let error = anyhow::anyhow!("functions cannot be loaded: {}", errors.join("; "));
+    host.shutdown(Duration::ZERO).await;
+    Err(Failure::new(error, "correct their settings; every setting is in local.settings.sample.json").exit(Exit::Usage))
+}
+
+/// The settings as the handler gets them. The handler is this very program, wherever the script root is, and the paths of
+/// the settings are as seen from here.
+fn handler_environment(service: &LocalService) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut values = service.values.clone();
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    values.insert(
+        "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath".to_owned(),
+        program.display().to_string(),
+    );
+    let store =
+        std::path::absolute(wiring::store_path(&service.settings)?).context("cannot find the store's full path")?;
+    values.insert("STATE_STORE".to_owned(), format!("sqlite:{}", store.display()));
+    Ok(values)
 }
 
 /// The line that says where the service is: the only one on stdout.

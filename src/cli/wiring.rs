@@ -1,9 +1,24 @@
-//! What the services of this command line share before they start: settings read, and asked for only what is there.
+//! What the services of this command line share before they start: settings read, and the engine put together from them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
 
 use super::failure::{Exit, Failure};
-use crate::settings::{Settings, SettingsError, StateStore};
+use crate::access::credential::{IdentityConfig, TokenSource};
+use crate::arm::{ArmClient, ArmConfig};
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use crate::functions::App;
+use crate::ncrontab::Schedule;
+use crate::queue::Queue;
+use crate::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use crate::rollout::{Policy, Way};
+use crate::settings::{self, Credential, Settings, SettingsError, StateStore};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
 
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
@@ -35,5 +50,101 @@ pub(super) fn settings(values: &BTreeMap<String, String>) -> Result<Settings, Fa
 pub(super) fn log_remarks(settings: &Settings) {
     for remark in &settings.remarks {
         tracing::warn!(setting.name = %remark.name, "{remark}");
+    }
+}
+
+/// Everything the functions work with, over the parts that the settings name.
+pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let path = store_path(settings)?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path).context("cannot open the store")?);
+    let queue = queue(settings, Arc::clone(&clock))?;
+    let tokens = TokenSource::new(identity(settings), http_client()?, Arc::clone(&clock));
+    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
+    arm.audience.clone_from(&settings.arm.audience);
+    arm.api_version.clone_from(&settings.arm.api_version);
+    arm.max_concurrency = settings.arm.max_concurrency;
+    let arm =
+        ArmClient::new(arm, Arc::new(tokens), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
+    let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
+    Ok(App {
+        engine: Engine::new(store, queue, arm, clock, engine_config(settings)),
+        notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
+        poll_schedule,
+    })
+}
+
+/// The embedded queue, in a file beside the store: the handler sends to it, the host takes from it.
+pub(super) fn queue(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Queue>> {
+    let path = beside(store_path(settings)?, ".queue");
+    Ok(Arc::new(EmbeddedQueue::open(&path, EmbeddedQueueConfig::default(), clock).context("cannot open the queue")?))
+}
+
+/// Where the store is.
+pub(super) fn store_path(settings: &Settings) -> anyhow::Result<&Path> {
+    match &settings.store.state_store {
+        StateStore::Sqlite { path } => Ok(path),
+        StateStore::Tables => anyhow::bail!("STATE_STORE=tables asks for a backend that this build does not have yet"),
+    }
+}
+
+/// The path with something behind its name.
+pub(super) fn beside(path: &Path, behind: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(behind);
+    name.into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "wiring is where clients are made")]
+fn http_client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().context("cannot make an HTTP client")
+}
+
+fn identity(settings: &Settings) -> IdentityConfig {
+    let identity = &settings.identity;
+    let mut config = IdentityConfig {
+        tenant_id: identity.tenant_id.clone(),
+        authority_host: Some(identity.authority_host.as_str().to_owned()),
+        ..IdentityConfig::default()
+    };
+    match &identity.credential {
+        Credential::ClientSecret { tenant_id, client_id, secret } => {
+            config.tenant_id = Some(tenant_id.clone());
+            config.client_id = Some(client_id.clone());
+            config.client_secret = Some(secret.expose().to_owned());
+        }
+        Credential::ManagedIdentity { endpoint, client_id, .. } => {
+            config.identity_endpoint = Some(endpoint.as_str().to_owned());
+            config.client_id.clone_from(client_id);
+        }
+        Credential::DeveloperTools => {}
+    }
+    config
+}
+
+fn engine_config(settings: &Settings) -> EngineConfig {
+    let offers = settings.offers.offers.iter().map(|offer| OfferConfig {
+        publisher: offer.publisher.clone(),
+        offer: offer.offer.clone(),
+        plans: offer.plans.iter().map(|plan| (plan.plan.plan.clone(), plan.wanted_version)).collect(),
+        strategy: offer.strategy.clone(),
+        preview_applications: offer.preview_applications.clone(),
+    });
+    EngineConfig {
+        policy: Policy {
+            // The other ways come with the parts that open them.
+            ways: vec![Way::Publisher, Way::HandOver],
+            verify_after_success: settings.arm.verify_after_success,
+            arm_endpoint: settings.arm.endpoint.as_str().to_owned(),
+            arm_api_version: settings.arm.api_version.clone(),
+        },
+        rollout_queue: settings.queues.rollout_queue.clone(),
+        refresh_queue: settings.queues.refresh_queue.clone(),
+        offers: offers.collect(),
+        mode: match settings.mode {
+            settings::Mode::Observe => Mode::Observe,
+            settings::Mode::Act => Mode::Act,
+        },
+        looks_at_once: settings.arm.max_concurrency * 2,
     }
 }

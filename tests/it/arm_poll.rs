@@ -184,6 +184,10 @@ async fn a_moved_location_is_passed_on_only_if_it_may_be_called() {
         let PollAnswer::Running { moved: found, .. } = answer else { panic!("{answer:?}") };
         assert_eq!(found, moved.map(PollingUrl::new), "{location}");
     }
+    let (world, operation) = by(MonitorForm::AsyncOperation).await;
+    let reply = Reply::json(200, r#"{"status":"Running"}"#).with("location", "/subscriptions/x");
+    let answer = world.poll_answered(&operation, reply).await;
+    assert!(matches!(answer, PollAnswer::Running { moved: None, .. }), "the other header decides: {answer:?}");
 }
 
 #[tokio::test]

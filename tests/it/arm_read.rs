@@ -1,6 +1,7 @@
 //! Reading applications, one by one and in pages.
 
 use permafresh::arm::ListEnd;
+use permafresh::arm::listing::MOST_PAGES;
 use permafresh::arm::simulator::{ApplicationSpec, OnRead, Reply};
 use permafresh::rollout::ReadAnswer;
 use serde::Deserialize;
@@ -158,6 +159,7 @@ async fn a_list_that_cannot_be_read_to_its_end_says_so() {
         (vec![page(&next("a?x=1")), Reply::html(500)], "Unknown"),
         (vec![page(&next("a?x=1")), Reply::html(200)], "UnreadableBody"),
         (vec![page(&next("a?x=1")), Reply::json(200, r#"{"value":{}}"#)], "UnreadableBody"),
+        (vec![page(&next("a?x=1")), Reply::json(200, "[[],null]")], "UnreadableBody"),
     ] {
         let good = pages.iter().filter(|page| page.body.contains("nextLink")).count();
         world.simulator.on_list(pages);
@@ -187,4 +189,14 @@ async fn the_tenant_behind_a_subscription_is_asked_without_a_token() {
     assert_eq!(asked.target, format!("/subscriptions/{SUBSCRIPTION}?api-version=2022-12-01"));
     assert!(!asked.headers.contains_key("authorization"));
     assert_eq!(world.simulator.stats().tokens, 0);
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_left_at_a_thousand_pages() {
+    let world = Fixture::with(|simulator| simulator.keep_requests = 0, |_| {}).await;
+    let link = |number| format!("{}subscriptions/{SUBSCRIPTION}/p?page={number}", world.simulator.endpoint());
+    world.simulator.on_list((0..=MOST_PAGES).map(|number| page(&link(number))));
+    let listing = world.arm.list_applications(SUBSCRIPTION).await;
+    let ListEnd::Stopped { error, .. } = listing.end else { panic!("it ended") };
+    assert_eq!((error.code.as_str(), listing.applications.len()), ("ListTooLong", MOST_PAGES));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use permafresh::arm::simulator::{Acceptance, MonitorForm, OnPost, Recorded, Reply};
-use permafresh::arm::{ArmClient, ArmConfig};
+use permafresh::arm::{ArmClient, ArmConfig, Proxy};
 use permafresh::rollout::{Monitor, Operation, PollAnswer, PollingUrl, SubmitAnswer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -193,6 +193,30 @@ async fn no_more_calls_are_under_way_than_allowed_and_connections_are_kept() {
     let stats = world.simulator.stats();
     assert_eq!((stats.polls, stats.most_at_once), (30, 3));
     assert!(stats.connections <= 3, "{} connections", stats.connections);
+}
+
+#[tokio::test]
+async fn a_proxy_sees_the_host_and_nothing_else() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let seen = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = vec![0; 4_096];
+        let length = stream.read(&mut seen).await.unwrap();
+        stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.unwrap();
+        String::from_utf8(seen[..length].to_vec()).unwrap()
+    });
+    let world = Fixture::start().await;
+    let mut config = ArmConfig::for_endpoint("https://management.azure.com".parse().unwrap());
+    config.proxy = Some(Proxy::at(proxy.parse().unwrap()));
+    let arm = ArmClient::new(config, tokens(&world), Arc::new(world.clock.clone())).unwrap();
+    let posted =
+        arm.refresh_permissions(arm.admit_post().await, &application(), "1.5.0".parse().unwrap(), Uuid::new_v4()).await;
+    let SubmitAnswer::Retry { error, .. } = posted.answer else { panic!("{:?}", posted.answer) };
+    assert_eq!(error.code, "ConnectionFailed", "{}", error.message);
+    let seen = seen.await.unwrap();
+    assert!(seen.starts_with("CONNECT management.azure.com:443 HTTP/1.1\r\n"), "{seen}");
+    assert!(!seen.contains("Bearer") && !seen.contains("subscriptions"), "{seen}");
 }
 
 #[tokio::test]

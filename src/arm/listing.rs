@@ -1,0 +1,134 @@
+//! Lists of applications, page by page.
+//!
+//! Follows `nextLink` as it is given, under the same rule about hosts as polling URLs, and only so far. A list that could not be
+//! read to its end says so: whoever removes what is not listed must look at [`Listing::end`].
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Application;
+use super::client::{ArmClient, Call, Outcome, refused};
+use crate::rollout::RemoteError;
+use crate::rollout::resource_id::is_guid;
+
+/// The most pages of one list that are read.
+pub const MOST_PAGES: usize = 1_000;
+/// What came of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The applications read, all of them only if `end` says so.
+    pub applications: Vec<Application>,
+    /// Items that are no applications.
+    pub unreadable: usize,
+    /// How it ended.
+    pub end: ListEnd,
+    /// How long ARM wants no call for this subscription, if it said so, now or before.
+    pub throttled_for: Option<Duration>,
+}
+
+/// How a list ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListEnd {
+    /// It was read to its last page.
+    Complete,
+    /// A page could not be read: what is missing from the list may well exist.
+    Stopped {
+        /// Why.
+        error: RemoteError,
+        /// The wait ARM named.
+        wait: Option<Duration>,
+    },
+}
+
+impl ArmClient {
+    /// All applications of a subscription that we may see.
+    pub async fn list_applications(&self, subscription: &str) -> Listing {
+        self.list(subscription, format!("/subscriptions/{subscription}/providers/Microsoft.Solutions/applications"))
+            .await
+    }
+
+    /// All applications of a resource group that we may see.
+    pub async fn list_applications_in_group(&self, subscription: &str, resource_group: &str) -> Listing {
+        let group = percent_encoding::utf8_percent_encode(resource_group, percent_encoding::NON_ALPHANUMERIC);
+        let path =
+            format!("/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Solutions/applications");
+        self.list(subscription, path).await
+    }
+
+    async fn list(&self, subscription: &str, path: String) -> Listing {
+        let mut listing =
+            Listing { applications: Vec::new(), unreadable: 0, end: ListEnd::Complete, throttled_for: None };
+        if let Err(end) = self.read_pages(&subscription.to_ascii_lowercase(), path, &mut listing).await {
+            listing.end = end;
+        }
+        listing
+    }
+
+    async fn read_pages(&self, subscription: &str, path: String, listing: &mut Listing) -> Result<(), ListEnd> {
+        if !is_guid(subscription) {
+            return Err(stopped("InvalidSubscription", "what was to be listed is not a subscription's id".to_owned()));
+        }
+        let mut next = Some(format!("{path}?api-version={}", self.shared.api_version));
+        let mut seen = HashSet::new();
+        while let Some(link) = next {
+            let uri = self
+                .shared
+                .host
+                .admit(&link)
+                .map_err(|why| ListEnd::Stopped { error: refused("NextLinkRefused", &link, why), wait: None })?;
+            if seen.len() == MOST_PAGES {
+                return Err(stopped("ListTooLong", format!("the list has more than {MOST_PAGES} pages")));
+            }
+            if !seen.insert(link) {
+                return Err(stopped("ListLoops", "a page names itself or one before it as the next".to_owned()));
+            }
+            let received = match self.call(Call::look(uri, subscription), None).await {
+                Outcome::Answered { received, throttled_for } => {
+                    listing.throttled_for = throttled_for;
+                    received
+                }
+                Outcome::Unanswered { error, wait, throttled_for } => {
+                    listing.throttled_for = throttled_for;
+                    return Err(ListEnd::Stopped { error, wait });
+                }
+            };
+            let answer = self.answer(&received);
+            if received.status != StatusCode::OK {
+                return Err(ListEnd::Stopped { error: answer.error(), wait: answer.wait() });
+            }
+            let page = ListPage::from_json(&received.body)
+                .ok_or_else(|| stopped("UnreadableBody", "a page of the list cannot be read".to_owned()))?;
+            for item in page.value {
+                match Application::from_json(item.get().as_bytes()) {
+                    Ok(application) => listing.applications.push(application),
+                    Err(_) => listing.unreadable += 1,
+                }
+            }
+            next = page.next_link.filter(|link| !link.is_empty());
+        }
+        Ok(())
+    }
+}
+
+fn stopped(code: &str, message: String) -> ListEnd {
+    ListEnd::Stopped { error: RemoteError { status: None, code: code.to_owned(), message }, wait: None }
+}
+
+#[derive(Deserialize)]
+struct ListPage<'a> {
+    #[serde(borrow)]
+    value: Vec<&'a RawValue>,
+    #[serde(default, rename = "nextLink")]
+    next_link: Option<String>,
+}
+
+impl<'a> ListPage<'a> {
+    /// Serde takes an array for a struct, so that what is no object is refused first.
+    fn from_json(text: &'a [u8]) -> Option<Self> {
+        text.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(text).ok())?
+    }
+}
