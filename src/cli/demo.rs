@@ -1,8 +1,25 @@
 //! `permafresh demo`: the whole loop on one machine, with Azure simulated.
 
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::Args;
 
+use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
+use super::local::{self, LocalService};
+use super::{output, summary, watch};
+use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
+use crate::functions::api::{DeploymentRow, PublishRequest, RolloutWord};
+use crate::host::LineSink;
+use crate::rollout::ApplicationId;
+use crate::telemetry::{self, Reader};
+
+/// The version that every deployment has at first.
+const DEPLOYED: &str = "1.4.0";
+/// The version that is published.
+const PUBLISHED: &str = "1.5.0";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,9 +46,182 @@ pub struct DemoArgs {
     /// Port of the service; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub port: u16,
+    /// Show the log of the service
+    #[arg(long, short)]
+    pub verbose: bool,
 }
 
-/// Runs the demo to its end.
-pub async fn run(_args: DemoArgs) -> Result<Exit, Failure> {
-    Err(Failure::new(anyhow::anyhow!("the demo is not in this build yet"), "use `permafresh local`"))
+/// Runs the demo to its end. Failed refreshes are a part of it, so they do not make the command fail.
+pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
+    telemetry::start(Reader::Command);
+    let folder = tempfile::tempdir()
+        .context("cannot make a temporary folder")
+        .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder"))?;
+    let azure = SimulatedAzure::start(&args).await?;
+    let service = service(&args, folder.path(), &azure)?;
+    let sink = match args.verbose {
+        true => LineSink::new(|line| output::say(line.text)),
+        false => LineSink::new(|_| {}),
+    };
+    let host = local::start_host(&service, sink).await?;
+    let played = play(&args, &service, host.local_addr().port(), &azure).await;
+    host.shutdown(Duration::from_secs(2)).await;
+    played.map(|()| Exit::Success)
+}
+
+/// Imports, publishes, watches, sums up.
+async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &SimulatedAzure) -> Result<(), Failure> {
+    let client = ApiClient::new(&ServiceArgs {
+        url: format!("http://127.0.0.1:{port}"),
+        key: service.keys.first().cloned(),
+        key_file: None,
+    })?;
+    output::say(&format!("simulated Azure Resource Manager at {}", azure.simulator.endpoint()));
+    output::say(&format!("service at {} (its function key is made for this run)", client.url()));
+    let imported = client.import_rows(&azure.rows()).await?;
+    output::say(&format!("{} deployments imported, all with version {DEPLOYED}", imported.imported));
+    let accepted = client.publish(&publish()).await?;
+    output::say(&format!("version {PUBLISHED} published; rollout {}", accepted.rollout_id));
+    let again = client.publish(&publish()).await?;
+    if again.duplicate_of == Some(accepted.rollout_id) {
+        output::say("the same publish posted again: known already, nothing starts twice");
+    }
+    let ended = watch::until_it_rests(&client, accepted.rollout_id, Duration::from_millis(250)).await?;
+    let refreshes = watch::needing_attention(&client, accepted.rollout_id).await?;
+    output::print(&summary::summary(&ended, &refreshes))?;
+    let stats = azure.simulator.stats();
+    output::print(&format!(
+        "\nAzure was asked: {} times to refresh, {} looks at operations, {} applications read, {} tokens; {} answers told us to wait, {} looks came too early.\n",
+        stats.posts, stats.polls, stats.reads, stats.tokens, stats.throttled, stats.impatient_polls
+    ))?;
+    let ended_as_planned = match args.bad_permission {
+        true => ended.state == RolloutWord::Halted,
+        false => ended.state == RolloutWord::Completed,
+    };
+    if ended_as_planned {
+        return Ok(());
+    }
+    let error =
+        anyhow::anyhow!("the rollout ended {}, which the demo does not expect", summary::state_text(ended.state));
+    Err(Failure::new(error, "run it again with --verbose and look at the log"))
+}
+
+fn publish() -> PublishRequest {
+    let text = |text: &str| Some(text.into());
+    PublishRequest {
+        publisher: text("fabrikam"),
+        offer: text("ledger"),
+        plan: text("standard"),
+        version: text(PUBLISHED),
+        target: text("live"),
+        note: text("lets customers join their own network"),
+        ..PublishRequest::default()
+    }
+}
+
+/// The service as `permafresh local` would run it, with settings that name nothing outside this machine.
+fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<LocalService, Failure> {
+    let key = uuid::Uuid::new_v4().simple().to_string();
+    let endpoint = azure.simulator.endpoint().as_str().trim_end_matches('/');
+    let store = format!("sqlite:{}", folder.join("permafresh.db").display());
+    let own = [
+        ("STATE_STORE", store.as_str()),
+        ("ARM_ENDPOINT", endpoint),
+        ("ARM_AUDIENCE", "https://management.azure.com"),
+        ("IDENTITY_ENDPOINT", &azure.simulator.identity_endpoint()),
+        ("IDENTITY_HEADER", azure.simulator.identity_header()),
+        ("POLL_SCHEDULE", "*/1 * * * * *"),
+        ("LOCAL_FUNCTION_KEYS", &key),
+        ("MODE", "act"),
+        ("OFFERS", "[]"),
+        // Whoever runs the demo may have an identity of their own; it is not for a simulator.
+        ("AZURE_TENANT_ID", ""),
+        ("AZURE_CLIENT_ID", ""),
+        ("AZURE_CLIENT_SECRET", ""),
+        ("ServiceBusConnection", ""),
+        ("WEBSITE_INSTANCE_ID", ""),
+    ];
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    local::built_in(own, args.port)
+}
+
+/// Azure for the length of a demo.
+struct SimulatedAzure {
+    simulator: Simulator,
+    applications: Vec<ApplicationId>,
+}
+
+impl SimulatedAzure {
+    async fn start(args: &DemoArgs) -> Result<Self, Failure> {
+        let config = SimulatorConfig {
+            latency: Duration::from_millis(20),
+            operation: Duration::from_millis(2_500),
+            retry_after: Some(Duration::from_secs(1)),
+            ..SimulatorConfig::default()
+        };
+        let simulator = Simulator::start(config)
+            .await
+            .context("cannot start the simulated Azure")
+            .map_err(|error| Failure::new(error, "check that this machine lets a program listen on 127.0.0.1"))?;
+        // The order in which a rollout takes them.
+        let mut applications: Vec<ApplicationId> = (0..args.deployments).map(application).collect();
+        applications.sort_by_key(ApplicationId::key);
+        simulator.add_applications(applications.iter().cloned().map(ApplicationSpec::new));
+        let azure = Self { simulator, applications };
+        azure.prepare(args);
+        Ok(azure)
+    }
+
+    /// Gives some applications their own ways to answer: behind the first two waves, so that these show how it should be.
+    fn prepare(&self, args: &DemoArgs) {
+        if args.bad_permission {
+            self.simulator.bad_version(PUBLISHED, "Microsoft.KeyVault/vaults/secrets/getSecret/action");
+        }
+        let failing = |code, message| vec![OnPost::Accept(Acceptance::ending(Outcome::failed(code, message)))];
+        let odd: Vec<Vec<OnPost>> = vec![
+            vec![OnPost::Reply(Reply::throttled(4))],
+            vec![OnPost::Reply(Reply::forbidden())],
+            failing(
+                "RequestDisallowedByPolicy",
+                "The policy 'Only approved role assignments' of this tenant disallows the change.",
+            ),
+            vec![OnPost::Reply(Reply::throttled(6)), OnPost::Reply(Reply::unavailable(2))],
+            failing("InternalServerError", "The server encountered an error. Please retry after some time."),
+            vec![OnPost::Reply(Reply::wrong_tenant("5d0f7a10-0000-4000-8000-00000000c001"))],
+            vec![OnPost::Accept(Acceptance::ending(Outcome::canceled()))],
+            vec![OnPost::Reply(Reply::error(400, "InvalidTargetVersion", "The plan has no such package."))],
+            vec![OnPost::Reply(Reply::busy().with("Retry-After", 3))],
+        ];
+        let behind_the_second_wave = self.applications.iter().skip(self.applications.len().div_ceil(10) + 5);
+        for (application, scripts) in behind_the_second_wave.clone().step_by(7).zip(odd) {
+            self.simulator.on_post(application, scripts);
+        }
+        if args.throttle {
+            for application in behind_the_second_wave.skip(3).step_by(3) {
+                self.simulator.on_post(application, [OnPost::Reply(Reply::throttled(3))]);
+            }
+        }
+    }
+
+    fn rows(&self) -> Vec<DeploymentRow> {
+        let text = |text: &str| Some(text.to_owned());
+        let row = |id: &ApplicationId| DeploymentRow {
+            application_id: Some(id.to_string()),
+            publisher: text("fabrikam"),
+            offer: text("ledger"),
+            plan: text("standard"),
+            version: text(DEPLOYED),
+            location: text("westeurope"),
+            ..DeploymentRow::default()
+        };
+        self.applications.iter().map(row).collect()
+    }
+}
+
+/// One application in a subscription of its own.
+fn application(number: u32) -> ApplicationId {
+    let subscription = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, &number.to_be_bytes());
+    format!("/subscriptions/{subscription}/resourceGroups/rg-apps/providers/Microsoft.Solutions/applications/ledger-{number:05}")
+        .parse()
+        .expect("the id is put together as the parser wants it")
 }

@@ -72,7 +72,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, Failure> {
 
 /// Starts the embedded host, prints the line with its address, and serves until Ctrl-C or until the host gives up.
 async fn serve(service: LocalService) -> Result<Exit, Failure> {
-    let host = start_host(&service).await?;
+    let host = start_host(&service, LineSink::new(|line| output::say(line.text))).await?;
     print_listening(host.local_addr().port())?;
     let mut terminate = signal(SignalKind::terminate())
         .context("cannot listen for the signal to end")
@@ -94,7 +94,7 @@ async fn end(host: RunningHost) -> Result<Exit, Failure> {
 }
 
 /// Starts the embedded host over the script root, with this program as the handler.
-pub async fn start_host(service: &LocalService) -> Result<RunningHost, Failure> {
+pub async fn start_host(service: &LocalService, sink: LineSink) -> Result<RunningHost, Failure> {
     let start = async {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let queue = wiring::queue(&service.settings, Arc::clone(&clock))?;
@@ -105,7 +105,7 @@ pub async fn start_host(service: &LocalService) -> Result<RunningHost, Failure> 
         config.settings = handler_environment(service)?;
         config.port = service.port;
         config.keys = FunctionKeys::new(service.keys.iter().map(|key| key.expose().to_owned()));
-        config.sink = LineSink::new(|line| output::say(line.text));
+        config.sink = sink;
         Ok::<_, anyhow::Error>(Host::start(config).await?)
     };
     let host = start.await.map_err(|error| Failure::new(error, "correct what is named, and start again"))?;
@@ -142,9 +142,24 @@ pub fn print_listening(port: u16) -> Result<(), Failure> {
 fn prepare(args: &LocalArgs, environment: BTreeMap<String, String>) -> Result<LocalService, Failure> {
     let script_root = script_root(args.root.as_deref())?;
     let values = with_defaults(environment, local_settings(script_root.path())?);
+    from_values(script_root, values, args.port)
+}
+
+/// A service over the built-in script root with these settings and nothing else but defaults.
+pub(super) fn built_in(values: BTreeMap<String, String>, port: u16) -> Result<LocalService, Failure> {
+    from_values(written_out()?, with_defaults(values, BTreeMap::new()), port)
+}
+
+fn from_values(script_root: ScriptRoot, values: BTreeMap<String, String>, port: u16) -> Result<LocalService, Failure> {
     let settings = wiring::settings(&values)?;
     let keys = function_keys(&settings)?;
-    Ok(LocalService { script_root, values, settings, keys, port: args.port })
+    Ok(LocalService { script_root, values, settings, keys, port })
+}
+
+fn written_out() -> Result<ScriptRoot, Failure> {
+    ScriptRoot::written_out()
+        .context("cannot write host.json and the functions to a temporary folder")
+        .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder"))
 }
 
 fn script_root(named: Option<&Path>) -> Result<ScriptRoot, Failure> {
@@ -156,9 +171,7 @@ fn script_root(named: Option<&Path>) -> Result<ScriptRoot, Failure> {
     }
     match ScriptRoot::at(Path::new(".")) {
         Some(root) => Ok(root),
-        None => ScriptRoot::written_out()
-            .context("cannot write host.json and the functions to a temporary folder")
-            .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder")),
+        None => written_out(),
     }
 }
 
