@@ -111,7 +111,7 @@ fn alone(connection: &Connection, access: Access, job: Box<dyn Job>) {
     let mut batch = [job];
     let ended = transact(connection, access, &mut batch).map_err(Failed::from);
     let [job] = batch;
-    job.answer(ended.as_ref().map(|()| ()));
+    job.answer(ended.as_ref().copied());
 }
 
 fn transact(connection: &Connection, access: Access, batch: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {

@@ -1,6 +1,6 @@
 //! What the store and the embedded queue have in common: a SQLite file, and a thread that owns a connection to it.
 //!
-//! [`file`] opens a file and brings its schema up to date; [`lane`] runs everything that waits in one transaction. Neither
+//! [`mod@file`] opens a file and brings its schema up to date; [`lane`] runs everything that waits in one transaction. Neither
 //! knows a table: what is stored is said in `store::sqlite` and `queue::embedded`.
 //!
 //! What is durable: a call that returned `Ok` has been committed to the write-ahead log (WAL, `synchronous=NORMAL`), so it

@@ -80,10 +80,8 @@ async fn apply(store: &dyn Store, model: &mut Model, rollout: RolloutId, write: 
             let before = model.0.len();
             for refresh in planned {
                 let id = (rollout, refresh.key.clone());
-                if !model.0.contains_key(&id) {
-                    let stored = store.refresh(rollout, &refresh.key).await.unwrap().unwrap();
-                    model.0.insert(id, (refresh, stored.etag.unwrap(), None));
-                }
+                let stored = store.refresh(rollout, &refresh.key).await.unwrap().unwrap();
+                model.0.entry(id).or_insert((refresh, stored.etag.unwrap(), None));
             }
             assert_eq!(added, model.0.len() - before);
         }

@@ -18,7 +18,7 @@ use crate::contracts::samples::{
 use crate::manual_clock::ManualClock;
 
 /// Longer than a locked file may hold up a call.
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(10);
 const LOCK: Duration = Duration::from_secs(60);
 
 fn queue(path: &Path) -> EmbeddedQueue {
