@@ -19,7 +19,8 @@ Examples:
   permafresh local
   ARM_ENDPOINT=http://127.0.0.1:4000 permafresh local --port 0
 
-Settings come from the environment, then from local.settings.json in the script root, then from their defaults.";
+Settings come from the environment, then from local.settings.json in the script root, then from
+their defaults.";
 
 /// Run the service on this machine, with an embedded Functions host and an embedded store
 ///
