@@ -136,10 +136,11 @@ fn a_wrong_command_line_ends_with_a_hint_and_sends_nothing() {
 
 #[test]
 fn bad_settings_stop_the_start_with_every_problem_named() {
+    let folder = tempfile::tempdir().unwrap();
     for start in ["handler", "local"] {
         let mut command = command(&[start]);
         command
-            .current_dir(tempfile::tempdir().unwrap().keep())
+            .current_dir(folder.path())
             .env("FUNCTIONS_CUSTOMHANDLER_PORT", "1")
             .env("MODE", "maybe")
             .env("ARM_ENDPOINT", "http://management.azure.com")
