@@ -6,6 +6,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use permafresh::cli::Cli;
 use permafresh::cli::failure::Exit;
+use permafresh::cli::output;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
                 ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::from(Exit::Usage as u8),
                 _ => {
-                    eprintln!("hint: `--help` after any command shows examples");
+                    output::say("hint: `--help` after any command shows examples");
                     ExitCode::from(Exit::Usage as u8)
                 }
             };
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            eprint!("{}", failure.text());
+            output::say(failure.text().trim_end());
             ExitCode::from(failure.exit as u8)
         }
     }

@@ -47,7 +47,7 @@ impl Format {
     }
 }
 
-/// Starts logging for this process. A second call changes nothing. Costs less than a millisecond.
+/// Starts logging for this process. A second call changes nothing.
 pub fn start(reader: Reader) {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let default = if reader == Reader::Command { "warn".to_owned() } else { format!("info,{QUIET}") };

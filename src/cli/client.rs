@@ -27,16 +27,21 @@ const MAX_PAGES: usize = 100_000;
 
 /// Which service to talk to.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Service")]
 pub struct ServiceArgs {
     /// Address of the service: https, or http to this machine
-    #[arg(long, env = "PERMAFRESH_URL", default_value = "http://127.0.0.1:7071", value_name = "URL")]
+    #[arg(
+        long,
+        help_heading = "Service",
+        env = "PERMAFRESH_URL",
+        default_value = "http://127.0.0.1:7071",
+        value_name = "URL"
+    )]
     pub url: String,
     /// Function key of the service; better set PERMAFRESH_KEY, which the list of processes does not show
-    #[arg(long, env = "PERMAFRESH_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
+    #[arg(long, help_heading = "Service", env = "PERMAFRESH_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
     pub key: Option<Secret>,
     /// File whose first line is the function key, such as the one that `permafresh local` writes
-    #[arg(long, env = "PERMAFRESH_KEY_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = "Service", env = "PERMAFRESH_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }
 
@@ -48,12 +53,12 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody answers there.
-    #[error("cannot reach the service at {url}")]
+    #[error("cannot reach the service at {url}: {reason}")]
     Unreachable {
         /// The address.
         url: String,
         /// Why.
-        source: reqwest::Error,
+        reason: String,
     },
     /// It answered with an error.
     #[error("the service refused to {action}: {}", describe(.status, .problem))]
@@ -245,14 +250,15 @@ impl ApiClient {
         self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
     }
 
-    /// The report of a rollout, to be read piece by piece as it comes.
-    pub async fn report(&self, rollout: &str, format: BodyFormat) -> Result<Response, ClientError> {
+    /// The report of a rollout, as the service wrote it.
+    pub async fn report(&self, rollout: &str, format: BodyFormat) -> Result<String, ClientError> {
         let format = match format {
             BodyFormat::Json => "json",
             BodyFormat::Csv => "csv",
         };
         let path = format!("/api/rollouts/{rollout}/report?format={format}");
-        self.send("write the report", Method::GET, &path, None).await
+        let response = self.send("write the report", Method::GET, &path, None).await?;
+        response.text().await.map_err(|error| self.unreachable(error))
     }
 
     /// Imports deployments: [`DeploymentRow`]s as a JSON array, or as CSV.
@@ -302,10 +308,7 @@ impl ApiClient {
             Some(Body { media, bytes }) => request.header(CONTENT_TYPE, media).body(bytes),
             None => request,
         };
-        let response = request
-            .send()
-            .await
-            .map_err(|source| ClientError::Unreachable { url: self.url().to_owned(), source: source.without_url() })?;
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -315,11 +318,18 @@ impl ApiClient {
         Err(ClientError::Refused { action, status, problem })
     }
 
+    /// The last cause is the one that tells; the others name the layers in between.
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        let reason = if error.is_timeout() {
+            "it did not answer in time".to_owned()
+        } else {
+            anyhow::Error::from(error.without_url()).root_cause().to_string()
+        };
+        ClientError::Unreachable { url: self.url().to_owned(), reason }
+    }
+
     async fn read<T: DeserializeOwned>(&self, action: &'static str, response: Response) -> Result<T, ClientError> {
-        let bytes = response
-            .bytes()
-            .await
-            .map_err(|source| ClientError::Unreachable { url: self.url().to_owned(), source: source.without_url() })?;
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(error))?;
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Unreadable { action, reason: error.to_string() })
     }
 }

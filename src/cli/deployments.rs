@@ -15,12 +15,13 @@ use crate::functions::api::DeploymentView;
 use crate::rollout::{ApplicationId, DeploymentKey};
 
 const IMPORT_HELP: &str = "\
-Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId, managedResourceGroupId, location.
-Others are ignored. Rows that are wrong are rejected one by one; the others are taken.
+Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId,
+managedResourceGroupId and location; others are ignored. Rows that are wrong are rejected one by one; the others are taken.
 
 Examples:
   permafresh deployments import deployments.csv
-  az managedapp list --query '[].{applicationId: id}' | permafresh deployments import - --format json";
+  az managedapp list --query '[].{applicationId: id}' |
+      permafresh deployments import - --format json";
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]

@@ -24,7 +24,8 @@ Examples:
   permafresh local
   ARM_ENDPOINT=http://127.0.0.1:4000 permafresh local --port 0
 
-Settings come from the environment, then from local.settings.json in the script root, then from their defaults.";
+Settings come from the environment, then from local.settings.json in the script root, then from
+their defaults.";
 
 /// How long what runs may take to end.
 const GRACE: Duration = Duration::from_secs(10);

@@ -39,7 +39,8 @@ Examples:
   Run the service on this machine:
     permafresh local
   Bring version 1.4.0 to every deployment of a plan, and watch:
-    permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.4.0 --target live --watch
+    permafresh publish --publisher fabrikam --offer ledger --plan standard \\
+        --version 1.4.0 --target live --watch
   Who has to act on what:
     permafresh rollout report latest
 ";

@@ -14,11 +14,13 @@ use crate::rollout::{ApplicationId, Strategy, Version};
 
 const EXAMPLES: &str = "\
 Examples:
-  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.4.0 --target live --watch
-  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.4.0 --target live \\
+  permafresh publish --publisher fabrikam --offer ledger --plan standard \\
+      --version 1.4.0 --target live --watch
+  permafresh publish --publisher fabrikam --offer ledger --plan standard \\
+      --version 1.4.0 --target live \\
       --strategy '{\"canaries\": 2, \"waves\": [\"10%\", \"100%\"], \"maxFailures\": \"2%\"}'
-  permafresh publish --publisher fabrikam --offer ledger --plan standard --version 1.3.2 --target live \\
-      --purpose repair --note 'back to the last good version'";
+  permafresh publish --publisher fabrikam --offer ledger --plan standard \\
+      --version 1.3.2 --target live --purpose repair --note 'back to the last good version'";
 
 /// Announce that a version was published: starts a rollout, once
 ///

@@ -3,7 +3,6 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
@@ -184,7 +183,7 @@ async fn list(client: &ApiClient, limit: u32, json: bool) -> Result<Exit, Failur
                 rollout.version.to_string(),
                 summary::state_text(rollout.state).to_owned(),
                 format!("{}/{}", rollout.wave, rollout.waves),
-                format!("{}/{}", rollout.counts.ended(), rollout.counts.total),
+                format!("{}/{}", summary::ended(&rollout.counts), rollout.counts.total),
                 (rollout.counts.failed + rollout.counts.timed_out).to_string(),
                 rollout.created_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
             ]
@@ -264,9 +263,7 @@ async fn report(client: &ApiClient, id: RolloutId, format: ReportFormat) -> Resu
         ReportFormat::Json => BodyFormat::Json,
         ReportFormat::Csv => BodyFormat::Csv,
     };
-    let response = client.report(&id.to_string(), format).await?;
-    let text = response.text().await.map_err(reqwest::Error::without_url).context("the report was cut off");
-    let text = text.map_err(|error| Failure::new(error, "try again").exit(Exit::Unreachable))?;
+    let text = client.report(&id.to_string(), format).await?;
     output::print_document(&text)?;
     Ok(Exit::Success)
 }

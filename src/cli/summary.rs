@@ -71,7 +71,7 @@ pub fn state_text(state: RolloutWord) -> &'static str {
         RolloutWord::Halted => "halted",
         RolloutWord::Completed => "completed",
         RolloutWord::Canceled => "canceled",
-        RolloutWord::Unknown => "in a state this command line does not know",
+        RolloutWord::Unknown => "unknown to this command line",
     }
 }
 
@@ -94,6 +94,12 @@ pub fn counts(counts: &Counts) -> String {
         named.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
     parts.push(format!("{} in all", counts.total));
     parts.join(", ")
+}
+
+/// How many refreshes have their result.
+pub fn ended(counts: &Counts) -> u64 {
+    let Counts { succeeded, failed, canceled, timed_out, skipped, handed_over, superseded, .. } = counts;
+    [succeeded, failed, canceled, timed_out, skipped, handed_over, superseded].into_iter().sum()
 }
 
 /// A span of time in its two largest units.

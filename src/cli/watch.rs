@@ -121,7 +121,7 @@ impl Progress {
         match self {
             Self::Bar(bar) => {
                 bar.set_length(rollout.counts.total);
-                bar.set_position(rollout.counts.ended());
+                bar.set_position(summary::ended(&rollout.counts));
                 bar.set_message(format!("{state}{wave}; {}{why}", attention(rollout)));
                 bar.tick();
             }

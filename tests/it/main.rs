@@ -15,6 +15,7 @@ mod arm_post;
 mod arm_read;
 mod arm_throttle;
 mod arm_wire;
+mod cli;
 mod contracts;
 mod manual_clock;
 mod rollout_flow;
