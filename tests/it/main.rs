@@ -1,1 +1,4 @@
 //! What a user relies on, through the real parts: one binary, one module for each subject.
+
+mod host_queue_fake;
+mod host_stub;
