@@ -1,4 +1,7 @@
 //! What a user relies on, through the real parts: one binary, one module for each subject.
 
+mod host_http;
+mod host_process;
+mod host_queue;
 mod host_queue_fake;
 mod host_stub;
