@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::failure::{Exit, Failure};
-use crate::functions::api::{
+use crate::functions::wire::api::{
     DeploymentRow, ImportResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest, RefreshWord,
 };
 use crate::settings::{Endpoint, Secret, is_loopback};

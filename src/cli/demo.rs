@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::local::{self, LocalService};
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
-use crate::functions::api::{DeploymentRow, PublishRequest, RolloutWord};
+use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
 use crate::host::LineSink;
 use crate::rollout::ApplicationId;
 use crate::telemetry::{self, Reader};

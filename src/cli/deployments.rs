@@ -11,7 +11,7 @@ use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::plain_text::{counted, table};
-use crate::functions::api::DeploymentView;
+use crate::functions::wire::api::DeploymentView;
 use crate::rollout::{ApplicationId, DeploymentKey};
 
 const IMPORT_HELP: &str = "\

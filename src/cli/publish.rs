@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::{output, watch};
-use crate::functions::api::PublishRequest;
+use crate::functions::wire::api::PublishRequest;
 use crate::rollout::{ApplicationId, Strategy, Version};
 
 const EXAMPLES: &str = "\

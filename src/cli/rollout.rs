@@ -10,7 +10,7 @@ use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
 use super::{output, summary, watch};
-use crate::functions::api::{RefreshView, RefreshWord, RolloutView};
+use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
 use crate::rollout::RolloutId;
 
 /// What to do with rollouts.

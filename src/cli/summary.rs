@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::plain_text::{counted, plain, shortened};
-use crate::functions::api::{ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use crate::functions::wire::api::{ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
 use crate::rollout::{Actor, Audience, Counts, Target};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.

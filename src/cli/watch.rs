@@ -11,7 +11,7 @@ use super::client::{ApiClient, ClientError};
 use super::failure::{Exit, Failure};
 use super::plain_text::plain;
 use super::{output, summary};
-use crate::functions::api::{RefreshView, RolloutView, RolloutWord};
+use crate::functions::wire::api::{RefreshView, RolloutView, RolloutWord};
 use crate::rollout::RolloutId;
 
 /// How many answers in a row may fail before watching is given up; a service that restarts is back sooner.

@@ -96,13 +96,13 @@ impl Engine {
                 let holder = self.store.key_holder(&key).await?;
                 (key, holder)
             }
-            Identity::None => (format!("once|{}", Uuid::now_v7()), None),
+            Identity::None => (format!("once|{}", Uuid::new_v4()), None),
         };
         let blockers = match holder {
             Some(_) => Vec::new(),
             None => self.refuse_or_supersede(&publish).await?,
         };
-        let claim = Claim { rollout_id: RolloutId(Uuid::now_v7()), at: now };
+        let claim = Claim { rollout_id: new_rollout_id(now), at: now };
         if holder.is_none() {
             holder = self.store.claim_key(&key, &claim).await?;
         }
@@ -232,4 +232,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// An id that sorts by the time it was made.
+fn new_rollout_id(now: Timestamp) -> RolloutId {
+    let mut random = [0; 10];
+    random.copy_from_slice(&Uuid::new_v4().as_bytes()[..10]);
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    RolloutId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }

@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::api::{DeploymentRow, DeploymentView, ImportResult, Page, Problem, RejectedRow};
-use super::list::{self, ListQuery};
-use super::{App, problem, views};
+use super::App;
+use super::wire::api::{DeploymentRow, DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::list::{self, ListQuery};
+use super::wire::{problem, views};
 use crate::engine::registry::Import;
 use crate::rollout::{DeploymentKey, Plan};
 

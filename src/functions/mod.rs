@@ -4,21 +4,15 @@
 //! original path, every other function gets `POST /<Name>` with an envelope. `GET /` is answered at once, before the engine
 //! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
-pub mod api;
 pub mod deployments;
-pub mod envelope;
-pub mod list;
 pub mod notification;
 pub mod offer_publishes;
 pub mod plan_rollout;
 pub mod poll_operations;
-pub mod problem;
-pub mod publish_request;
 pub mod refresh_deployment;
-pub mod report;
 pub mod rollouts;
 pub mod scheduled_refresh;
-pub mod views;
+pub mod wire;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -35,6 +29,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use self::wire::problem;
 use crate::engine::Engine;
 use crate::ncrontab::Schedule;
 

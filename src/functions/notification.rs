@@ -12,8 +12,8 @@ use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::api::{FieldError, Problem};
-use super::problem;
+use super::wire::api::{FieldError, Problem};
+use super::wire::problem;
 use crate::engine::registry::Notification;
 use crate::rollout::{ApplicationId, Plan, Timestamp};
 

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use super::App;
-use super::api::{Problem, PublishAccepted};
-use super::{problem, publish_request};
+use super::wire::api::{Problem, PublishAccepted};
+use super::wire::{problem, publish_request};
 use crate::engine::publish::{Identity, PublishError, Started};
 use crate::rollout::{OfferPublish, Purpose};
 

@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::response::Response;
 
 use super::App;
-use super::envelope::{self, InvocationError};
+use super::wire::envelope::{self, InvocationError};
 use crate::engine::upkeep::TICK;
 
 /// One tick.

@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::api::{DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView};
-use super::list::{self, ListQuery};
-use super::{App, offer_publishes, problem, publish_request, report, views};
+use super::wire::api::{DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView};
+use super::wire::list::{self, ListQuery};
+use super::wire::{problem, publish_request, report, views};
+use super::{App, offer_publishes};
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
 

@@ -18,7 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["host", "functions"],
     &["engine"],
     &["access", "arm", "partner_center", "queue", "store"],
-    &["sqlite", "clock"],
+    &["sqlite", "clock", "ncrontab"],
+    &["timespan"],
     &["rollout"],
 ];
 

@@ -1,3 +1,5 @@
+//! One test for each rule of a refresh, and random orders of events over all of them.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

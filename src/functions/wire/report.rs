@@ -7,7 +7,8 @@ use axum::body::Bytes;
 use futures_util::stream::{self, Stream};
 
 use super::api::{RefreshView, RolloutView};
-use super::{App, views};
+use super::views;
+use crate::functions::App;
 use crate::rollout::RolloutId;
 use crate::store::{PageRequest, StoreError};
 
