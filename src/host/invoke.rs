@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
@@ -65,6 +66,8 @@ pub struct Invoker {
     pub sink: LineSink,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Woken whenever the handler has answered: what it sent meanwhile can be received.
+    pub answered: Notify,
 }
 
 /// The invocation failed.
@@ -144,13 +147,15 @@ impl Invoker {
     /// # Errors
     /// If it takes longer.
     pub async fn within_time<F: Future>(&self, running: Running, work: F) -> Result<F::Output, InvocationError> {
-        let Some(limit) = self.function_timeout else {
-            return Ok(work.await);
+        let done = match self.function_timeout {
+            None => Ok(work.await),
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| {
+                self.process.timed_out(running.generation);
+                InvocationError::TimedOut { limit_ms: limit.as_millis() }
+            }),
         };
-        tokio::time::timeout(limit, work).await.map_err(|_| {
-            self.process.timed_out(running.generation);
-            InvocationError::TimedOut { limit_ms: limit.as_millis() }
-        })
+        self.answered.notify_waiters();
+        done
     }
 
     async fn call(
