@@ -1,2 +1,1 @@
-//! Where the program begins.
 fn main() {}
