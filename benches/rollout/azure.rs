@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use axum::body::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator as ArmSimulator, SimulatorConfig};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -181,8 +187,9 @@ pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
     let at_once = arguments.get(1).context("the limit was not said")?.parse::<usize>()?;
     let greeting = arguments.get(2).context("where Azure is was not said")?;
     let greeting = Arc::new(serde_json::from_str::<Greeting>(greeting)?);
-    let client = reqwest::Client::builder().pool_max_idle_per_host(at_once).build()?;
-    let token = token(&client, &greeting).await?;
+    // Not reqwest: it writes some characters of a signed polling URL in another way, and Azure wants them as they were.
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(at_once).build_http::<Empty<Bytes>>();
+    let token = token(&greeting).await?;
     let places = Arc::new(Semaphore::new(at_once));
     let mut tasks = JoinSet::new();
     let begin = Instant::now();
@@ -196,23 +203,19 @@ pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
                 application_id(number)
             );
             let place = places.acquire().await?;
-            let posted = client.post(url).bearer_auth(&token).header("content-length", "0").send().await?;
+            let posted = call(&client, "POST", &url, &token).await?;
             drop(place);
-            if posted.status() != 202 {
-                bail!("the refresh was answered with {}", posted.status());
-            }
-            let monitor = posted.headers().get("azure-asyncoperation").or(posted.headers().get("location"));
-            let monitor = monitor.context("no polling URL")?.to_str()?.to_owned();
+            let monitor = posted.headers().get("azure-asyncoperation").context("no polling URL")?.to_str()?;
             loop {
                 tokio::time::sleep(azure.retry_after).await;
                 let place = places.acquire().await?;
-                let polled = client.get(&monitor).bearer_auth(&token).send().await?;
-                let body = polled.json::<serde_json::Value>().await?;
+                let polled = call(&client, "GET", monitor, &token).await?;
                 drop(place);
+                let body = serde_json::from_slice::<serde_json::Value>(polled.body())?;
                 match body["status"].as_str() {
                     Some("Succeeded") => return anyhow::Ok(()),
-                    Some("Failed" | "Canceled") => bail!("an operation ended with {body}"),
-                    _ => {}
+                    Some("Running") => {}
+                    _ => bail!("an operation ended with {body}"),
                 }
             }
         });
@@ -224,13 +227,29 @@ pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn call(
+    client: &Client<HttpConnector, Empty<Bytes>>,
+    method: &str,
+    url: &str,
+    token: &str,
+) -> anyhow::Result<Response<Bytes>> {
+    let request = Request::builder().method(method).uri(url).header("authorization", format!("Bearer {token}"));
+    let request = if method == "POST" { request.header("content-length", "0") } else { request };
+    let (head, body) = client.request(request.body(Empty::new())?).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if !head.status.is_success() {
+        bail!("a call was answered with {}: {}", head.status, String::from_utf8_lossy(&body));
+    }
+    Ok(Response::from_parts(head, body))
+}
+
 /// A token the way a managed identity gets it.
-async fn token(client: &reqwest::Client, greeting: &Greeting) -> anyhow::Result<String> {
+async fn token(greeting: &Greeting) -> anyhow::Result<String> {
     let url = reqwest::Url::parse_with_params(
         &greeting.identity_endpoint,
         [("resource", greeting.endpoint.as_str()), ("api-version", "2019-08-01")],
     )?;
-    let answer = client.get(url).header("x-identity-header", &greeting.identity_header).send().await?;
-    let answer = answer.error_for_status()?.json::<serde_json::Value>().await?;
+    let request = reqwest::Client::new().get(url).header("x-identity-header", &greeting.identity_header);
+    let answer = request.send().await?.error_for_status()?.json::<serde_json::Value>().await?;
     Ok(answer["access_token"].as_str().context("no token")?.to_owned())
 }

@@ -22,6 +22,7 @@ mod process;
 mod service;
 
 use std::env;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -45,7 +46,17 @@ impl Row {
 /// What can be measured, in this order.
 const MEASURES: [&str; 7] = ["start", "idle", "no-op", "1000", "10000", "100000", "tick"];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider was there already")?;
     // Cargo adds `--bench`.
     let arguments = env::args().skip(1).filter(|argument| argument != "--bench").collect::<Vec<_>>();
