@@ -21,6 +21,7 @@ use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
+use crate::rollout::failure::POLLING_URL_REFUSED;
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
 
@@ -217,7 +218,7 @@ impl ArmClient {
         let uri = match self.shared.host.admit(url) {
             Ok(uri) => uri,
             Err(why) => {
-                let error = refused("PollingUrlRefused", url, why);
+                let error = refused(POLLING_URL_REFUSED, url, why);
                 return Polled { answer: PollAnswer::Unreadable { error, wait: None }, throttled_for: None };
             }
         };

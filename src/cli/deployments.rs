@@ -25,6 +25,7 @@ Examples:
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "a flattened group brings its own; a comment here would become help text")]
 pub enum DeploymentsCommand {
     /// List the deployments that are known
     #[command(after_help = "Examples:\n  permafresh deployments list --offer ledger --plan standard")]

@@ -145,6 +145,6 @@ fn engine_config(settings: &Settings) -> EngineConfig {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,
         },
-        looks_at_once: settings.arm.max_concurrency * 2,
+        looks_at_once: settings.arm.max_concurrency * 4,
     }
 }

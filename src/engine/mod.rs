@@ -90,6 +90,7 @@ pub struct Engine {
     arm: ArmClient,
     clock: Arc<dyn Clock>,
     config: EngineConfig,
+    claiming: tokio::sync::Mutex<()>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -104,7 +105,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         config: EngineConfig,
     ) -> Self {
-        Self { store, queue, arm, clock, config }
+        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()) }
     }
 
     /// Where state is kept; for what only reads.

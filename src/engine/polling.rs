@@ -14,7 +14,7 @@ pub const SHARE: usize = 1_000;
 /// How many shares one tick hands out at most.
 const SHARES: usize = 8;
 /// How many due refreshes are claimed at once.
-const CLAIM_BATCH: usize = 128;
+const CLAIM_BATCH: usize = 64;
 
 /// What one round of looks did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,8 @@ impl Engine {
     /// Claims looks that are due, and sends again what was lost. Returns how many refreshes were to move, and the looks that
     /// were won.
     async fn claim(&self, at_most: usize) -> Result<(usize, Vec<Look>), EngineError> {
+        // One at a time in this process: whoever read the same rows at once would only lose the race for them.
+        let _turn = self.claiming.lock().await;
         let now = self.now();
         let due = self.store.due_refreshes(now, at_most).await?;
         let found = due.len();
@@ -79,7 +81,12 @@ impl Engine {
         let mut claims = Vec::with_capacity(found);
         for refresh in due {
             let event = match refresh.value.state {
-                RefreshState::Running { .. } | RefreshState::Verifying { .. } => Event::Claim,
+                RefreshState::Running { .. } | RefreshState::Verifying { .. } => {
+                    match self.arm.throttled_for(refresh.value.application_id.subscription()) {
+                        Some(wait) => Event::Delay { until: now + wait },
+                        None => Event::Claim,
+                    }
+                }
                 _ => Event::Overdue,
             };
             match refresh.value.apply(event, now, &self.config.policy) {

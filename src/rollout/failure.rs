@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The code of the error that stands for a polling URL to which no token may go (contracts/arm.md §2.2).
+pub const POLLING_URL_REFUSED: &str = "PollingUrlRefused";
+
 /// Who has to act on a failure (design §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +54,15 @@ pub enum Phase {
 }
 
 impl RemoteError {
+    /// Whether it passes by itself: throttled, busy, broken down, or no answer at all. A polling URL that must not be asked
+    /// got no answer either, and never will.
+    pub fn is_passing(&self) -> bool {
+        match self.status {
+            Some(status) => matches!(status, 408 | 429 | 500..),
+            None => self.code != POLLING_URL_REFUSED,
+        }
+    }
+
     /// The failure that this error is, with the one who has to act on it.
     ///
     /// Codes decide (contracts/arm.md §2.6), compared without case. The one exception is the wrong action name: its

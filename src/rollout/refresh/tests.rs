@@ -222,6 +222,37 @@ fn losing_the_right_to_look_is_no_failure_of_the_operation() {
 }
 
 #[test]
+fn throttled_and_broken_looks_spend_nothing_but_a_monitor_that_tells_nothing_is_given_up() {
+    for (error, gives_up) in [
+        (error(429, "TooManyRequests"), false),
+        (error(503, "ServiceUnavailable"), false),
+        (RemoteError { status: None, ..error(0, "Timeout") }, false),
+        (error(200, "NoStatus"), true),
+        (RemoteError { status: None, ..error(0, "PollingUrlRefused") }, true),
+    ] {
+        let mut refresh = walk(submitting().into_iter().chain([(0, accepted())])).0;
+        let mut now = start();
+        for _ in 0..UNREADABLE_LOOKS {
+            now += minutes(11);
+            refresh = refresh.apply(Event::Claim, now, &policy()).unwrap().0;
+            let answer = PollAnswer::Unreadable { error: error.clone(), wait: None };
+            refresh = refresh.apply(Event::Polled(answer), now, &policy()).unwrap().0;
+        }
+        assert_eq!(matches!(refresh.state, RefreshState::Verifying { .. }), gives_up, "{error:?}");
+    }
+}
+
+#[test]
+fn a_look_at_a_throttled_subscription_is_put_off_and_counts_for_nothing() {
+    let (running, _) = walk(submitting().into_iter().chain([(0, accepted())]));
+    let until = start() + minutes(3);
+    let (delayed, next) = running.apply(Event::Delay { until }, start() + minutes(1), &policy()).unwrap();
+    assert_eq!((next, delayed.wake_at(), delayed.polls, delayed.unreadable), (Next::Nothing, Some(until), 0, 0));
+    let (same, _) = delayed.apply(Event::Delay { until: start() }, start() + minutes(1), &policy()).unwrap();
+    assert_eq!(same, delayed);
+}
+
+#[test]
 fn a_vanished_monitor_falls_back_to_location_and_then_to_reading_the_application() {
     let fallback = Some(PollingUrl::new("https://management.azure.com/result?s=secret"));
     let answer =

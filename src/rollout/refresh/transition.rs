@@ -29,6 +29,13 @@ impl Refresh {
                 next.queue(*attempt, now, Some(until))
             }
             (S::Queued { .. }, Event::Delay { .. }) => Next::Nothing,
+            // ARM wants no calls for the subscription: the look waits, and counts for nothing.
+            (S::Running { next_poll: at, .. } | S::Verifying { next_look: at, .. }, Event::Delay { until }) => {
+                if until > *at {
+                    next.put_off_look(until);
+                }
+                Next::Nothing
+            }
             (S::Queued { attempt, due: Some(due) }, Event::Submit) if *due <= now => {
                 next.state = S::Submitting { attempt: *attempt, lease_until: now + LEASE };
                 next.attempts += 1;
@@ -222,6 +229,11 @@ impl Refresh {
                 let wait = operation.last_wait_seconds.map(Duration::from_secs);
                 self.poll_again(attempt, operation, deadline, wait, now)
             }
+            // Busy or out of reach: it says nothing of the monitor and spends nothing (contracts/arm.md §2.4).
+            PollAnswer::Unreadable { error, wait } if error.is_passing() => {
+                self.last_error = Some(error);
+                self.poll_again(attempt, operation, deadline, wait, now)
+            }
             PollAnswer::Unreadable { error, wait } => {
                 self.unreadable_look(attempt, operation, deadline, error, wait, now)
             }
@@ -333,6 +345,15 @@ impl Refresh {
                 self.last_error = Some(error);
                 self.look_again(wait, now)
             }
+        }
+    }
+
+    fn put_off_look(&mut self, until: Timestamp) {
+        if let RefreshState::Running { next_poll: at, claimed_until, .. }
+        | RefreshState::Verifying { next_look: at, claimed_until, .. } = &mut self.state
+        {
+            *at = until;
+            *claimed_until = None;
         }
     }
 
