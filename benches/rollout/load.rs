@@ -65,12 +65,7 @@ impl Connection {
 }
 
 /// How many answers a second `connections` at once got for `request` during `time`. Every answer has to be a 200.
-pub async fn per_second(
-    to: SocketAddr,
-    request: Vec<u8>,
-    connections: usize,
-    time: Duration,
-) -> anyhow::Result<f64> {
+pub async fn per_second(to: SocketAddr, request: Vec<u8>, connections: usize, time: Duration) -> anyhow::Result<f64> {
     let (request, stop) = (Arc::new(request), Arc::new(AtomicBool::new(false)));
     let mut tasks = tokio::task::JoinSet::new();
     let begin = Instant::now();

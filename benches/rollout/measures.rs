@@ -144,7 +144,11 @@ pub async fn rollout(count: usize) -> anyhow::Result<Vec<Row>> {
         Row::new(
             format!("{name}, wall time (bound {}; bare loop {})", words(bound), words(bare)),
             "bare loop + 10 %",
-            format!("{} ({:+.0} % on the bare loop)", words(wall), (wall.as_secs_f64() / bare.as_secs_f64() - 1.0) * 100.0),
+            format!(
+                "{} ({:+.0} % on the bare loop)",
+                words(wall),
+                (wall.as_secs_f64() / bare.as_secs_f64() - 1.0) * 100.0
+            ),
         ),
         Row::new(
             format!("{name}, CPU per refresh, handler and host together"),
@@ -159,7 +163,10 @@ pub async fn rollout(count: usize) -> anyhow::Result<Vec<Row>> {
         Row::new(
             format!("{name}, polls sooner than `Retry-After` allowed"),
             "0",
-            format!("{} of {} ({} refreshes posted, {} operations)", seen.impatient_polls, seen.polls, seen.posts, seen.operations),
+            format!(
+                "{} of {} ({} refreshes posted, {} operations)",
+                seen.impatient_polls, seen.polls, seen.posts, seen.operations
+            ),
         ),
     ])
 }
