@@ -177,7 +177,7 @@ fn command(folder: &Path, azure: &Simulator) -> Command {
         ("IDENTITY_HEADER", azure.identity_header()),
         ("VERIFY_AFTER_SUCCESS", "false"),
         ("LOCAL_FUNCTION_KEYS", KEY),
-        ("RUST_LOG", "warn"),
+        ("RUST_LOG", "error"),
     ]);
     command.stderr(Stdio::inherit());
     command
