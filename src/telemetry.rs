@@ -48,6 +48,10 @@ impl Format {
 }
 
 /// Starts logging for this process. A second call changes nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "logging starts before the settings are read, so that their problems are logged"
+)]
 pub fn start(reader: Reader) {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let default = if reader == Reader::Command { "warn".to_owned() } else { format!("info,{QUIET}") };
@@ -87,6 +91,7 @@ enum Colour {
 
 impl Colour {
     /// Where a person sees stderr and has not asked for no colours (<https://no-color.org>).
+    #[expect(clippy::disallowed_methods, reason = "a terminal's convention, no setting of the service")]
     fn where_seen() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if std::io::stderr().is_terminal() && !unwanted { Self::On } else { Self::Off }

@@ -148,6 +148,10 @@ pub struct ApiClient {
 
 impl ApiClient {
     /// A client for the service that the command line names; nothing is sent yet.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the command line's one client: with time limits, without redirects"
+    )]
     pub fn new(args: &ServiceArgs) -> Result<Self, Failure> {
         let usage = |error: anyhow::Error, hint: &str| Failure::new(error, hint).exit(Exit::Usage);
         let address = args.url.trim().trim_end_matches('/');

@@ -25,7 +25,6 @@ Examples:
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "a flattened group brings its own; a comment here would become help text")]
 pub enum DeploymentsCommand {
     /// List the deployments that are known
     #[command(after_help = "Examples:\n  permafresh deployments list --offer ledger --plan standard")]
@@ -39,6 +38,7 @@ pub enum DeploymentsCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
     },
@@ -50,6 +50,7 @@ pub enum DeploymentsCommand {
         /// Form of the file [default: by its extension]
         #[arg(long)]
         format: Option<ImportFormat>,
+        /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
     },
@@ -58,6 +59,7 @@ pub enum DeploymentsCommand {
         /// The deployment's key, or its application's resource id
         #[arg(value_name = "KEY|APPLICATION-ID")]
         deployment: DeploymentRef,
+        /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
     },

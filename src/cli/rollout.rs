@@ -15,7 +15,6 @@ use crate::rollout::RolloutId;
 
 /// What to do with rollouts.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "a flattened group brings its own; a comment here would become help text")]
 pub enum RolloutCommand {
     /// List rollouts, the newest first
     #[command(after_help = "Examples:\n  permafresh rollout list\n  permafresh rollout list --limit 5 --json")]
@@ -26,6 +25,7 @@ pub enum RolloutCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
     },
@@ -34,6 +34,7 @@ pub enum RolloutCommand {
         after_help = "Examples:\n  permafresh rollout show latest\n  permafresh rollout show latest --state failed"
     )]
     Show {
+        /// Which rollout.
         #[command(flatten)]
         one: One,
         /// Also list the refreshes in this state, such as failed, running or handedOver
@@ -51,6 +52,7 @@ pub enum RolloutCommand {
     /// Stopping to watch (Ctrl-C) leaves the rollout going on.
     #[command(after_help = "Examples:\n  permafresh rollout watch latest")]
     Watch {
+        /// Which rollout.
         #[command(flatten)]
         one: One,
         /// How often to look, in milliseconds
@@ -70,6 +72,7 @@ pub enum RolloutCommand {
         after_help = "Examples:\n  permafresh rollout report latest\n  permafresh rollout report latest --format csv > refreshes.csv"
     )]
     Report {
+        /// Which rollout.
         #[command(flatten)]
         one: One,
         /// Form of the report; JSON and CSV are the service's own
@@ -84,6 +87,7 @@ pub struct One {
     /// Id of the rollout, or `latest`
     #[arg(value_name = "ROLLOUT")]
     rollout: RolloutRef,
+    /// Which service.
     #[command(flatten)]
     service: ServiceArgs,
 }

@@ -7,7 +7,8 @@ use super::{Engine, EngineError, refresh_message};
 use crate::rollout::eligibility::{Eligibility, eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
-    Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp,
+    ApplicationId, Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally,
+    Timestamp,
 };
 use crate::store::{PageRequest, Versioned};
 
@@ -93,7 +94,7 @@ impl Engine {
         if !rollout.is_canary_wave() || rollout.stand_ins > 0 || tally.count(|_| true) > 0 || ids.is_empty() {
             return Ok(None);
         }
-        let keys: Vec<_> = ids.iter().map(|id| id.key()).collect();
+        let keys: Vec<_> = ids.iter().map(ApplicationId::key).collect();
         let known = self.store.deployments_by_key(&keys).await?;
         Ok(Some(known.into_iter().flatten().map(|deployment| deployment.value).collect()))
     }

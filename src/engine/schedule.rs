@@ -31,7 +31,7 @@ impl Engine {
             let publish = self.scheduled_publish(plan, version);
             match self.start_rollout(publish, &Identity::Due(due)).await {
                 Ok(started) => {
-                    info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id)
+                    info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id);
                 }
                 Err(PublishError::Engine(error)) => return Err(error),
                 Err(refused) => warn!("The scheduled refresh was refused: {refused}"),

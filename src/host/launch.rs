@@ -27,6 +27,7 @@ pub struct Launch {
 
 impl Launch {
     /// The command that starts the handler on that port. Its output is piped, and it is killed if it is dropped.
+    #[expect(clippy::disallowed_methods, reason = "the handler inherits the host's whole environment, as in Azure")]
     pub fn command(&self, port: u16) -> Command {
         let own = self.own_variables(port);
         let value_of = |name: &str| {

@@ -4,8 +4,8 @@
 //! requests, the clock and messages into calls of it. It listens on loopback only, knows nothing of what the functions
 //! do, and refuses what it cannot do as Azure does rather than doing it differently (contracts/custom-handler.md).
 //!
-//! In reading order: what is configured ([`config`], [`metadata`], with [`app_settings`], [`route`], [`ncrontab`],
-//! [`retry_policy`], [`timespan`]); the process ([`launch`], [`process`], [`crashes`], [`output_lines`]); one call
+//! In reading order: what is configured ([`config`], [`metadata`], with [`app_settings`], [`route`], [`crate::ncrontab`],
+//! [`retry_policy`], [`crate::timespan`]); the process ([`launch`], [`process`], [`crashes`], [`output_lines`]); one call
 //! ([`invoke`], [`client`], [`envelope`], [`http_envelope`], [`acceptance`], [`outputs`], [`indent`]); what triggers calls
 //! ([`http`] with [`keys`] and [`proxy`], [`timers`] with [`timer_status`], [`listener`]).
 

@@ -80,6 +80,7 @@ impl Settings {
 }
 
 /// The environment of this process, without what is not Unicode.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

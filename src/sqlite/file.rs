@@ -100,6 +100,7 @@ fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a file is opened on a thread that may block, and never by a worker")]
 fn nap(naps: i32) -> bool {
     if naps < NAPS {
         sleep(NAP);
@@ -111,7 +112,7 @@ fn migrate(connection: &mut Connection, schema: &Schema, path: &Path) -> Result<
     let told = |error: rusqlite::Error| Failed(format!("{}: {error}", path.display()));
     let number =
         |connection: &Connection, pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
-    if number(connection, "user_version").map_err(told)? as usize == schema.migrations.len()
+    if usize::try_from(number(connection, "user_version").map_err(told)?) == Ok(schema.migrations.len())
         && number(connection, "application_id").map_err(told)? == schema.application_id
     {
         return Ok(());

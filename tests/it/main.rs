@@ -2,6 +2,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::exit,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,

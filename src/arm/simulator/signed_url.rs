@@ -87,7 +87,7 @@ fn scramble(text: &mut String, seed: u64, length: usize, letters: &[u8]) {
             word ^= word >> 31;
             left = 10;
         }
-        text.push(letters[word as usize % letters.len()] as char);
+        text.push(letters[(word & 0xff) as usize % letters.len()] as char);
         word >>= 6;
         left -= 1;
     }
