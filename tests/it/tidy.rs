@@ -113,9 +113,9 @@ fn no_file_names_a_package_registry_or_a_path_of_one_machine() {
 #[test]
 fn the_readme_and_ci_run_the_same_two_commands() {
     let (readme, ci) = (read("README.md"), read(".ci/run"));
-    let begin = "cargo run --release -- demo\ncargo test --locked\n";
+    let begin = "cargo run -- demo\ncargo test --locked\n";
     assert!(readme.contains(begin), "the README begins with two commands");
-    assert!(ci.contains("cargo run --release --locked -- demo") && ci.contains("cargo test --locked"));
+    assert!(ci.contains("cargo run --locked -- demo") && ci.contains("cargo test --locked"));
 }
 
 #[test]
