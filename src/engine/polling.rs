@@ -4,6 +4,7 @@
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::warn;
 
+use super::upkeep::TICK;
 use super::{Engine, EngineError, refresh_message};
 use crate::queue::{Message, Outgoing};
 use crate::rollout::{Event, Next, Refresh, RefreshState, Timestamp};
@@ -43,12 +44,14 @@ impl Engine {
     }
 
     async fn look(&self, at_most: usize, shares: Shares) -> Result<Looked, EngineError> {
+        // No claim after this: an invocation has to end, and the next one goes on.
+        let end = self.now() + TICK;
         let mut looked = Looked::default();
         let mut under_way = FuturesUnordered::new();
         loop {
             let room = self.config.looks_at_once.saturating_sub(under_way.len());
             let left = at_most.saturating_sub(looked.moved);
-            if left > 0 && (under_way.is_empty() || room >= CLAIM_BATCH) {
+            if left > 0 && self.now() < end && (under_way.is_empty() || room >= CLAIM_BATCH) {
                 let (moved, claimed) = self.claim(left.min(CLAIM_BATCH).min(room.max(1))).await?;
                 looked.moved += moved;
                 under_way.extend(claimed.into_iter().map(|look| self.look_once(look)));
