@@ -27,12 +27,13 @@ impl Engine {
         if rollout.value.state == RolloutState::Planning {
             let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
             rollout.value.begin(whole, now);
-            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
-            rollout.etag = Some(etag);
-            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            // Before the rollout is stored as begun, since nobody comes back to it then.
             if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
                 self.raise_wanted(&rollout.value).await?;
             }
+            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
+            rollout.etag = Some(etag);
+            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
         }
         if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {
             return Ok(());
