@@ -3,5 +3,6 @@
 //!
 //! Faults come from [`crate::faults`]; what is compared is in [`scene`].
 
+mod callers;
 mod kill;
 mod scene;
