@@ -4,5 +4,7 @@
 //! Faults come from [`crate::faults`]; what is compared is in [`scene`].
 
 mod callers;
+mod delivery;
 mod kill;
+mod lives;
 mod scene;

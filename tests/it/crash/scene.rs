@@ -54,16 +54,23 @@ impl Scene {
         Self::with(Options { operation: STEP, ..Options::default() }, count, strategy).await
     }
 
-    pub async fn with(options: Options, count: usize, strategy: Value) -> Self {
+    /// The same, but nobody fails and nobody is throttled.
+    pub async fn with_all_sound(options: Options, count: usize, strategy: Value) -> Self {
         let world = World::with(options).await;
         let ids = world.deploy(count).await;
-        if let [.., throttled, failing] = ids.as_slice() {
+        Self { world, ids, publish: publish(json!({"strategy": strategy})) }
+    }
+
+    pub async fn with(options: Options, count: usize, strategy: Value) -> Self {
+        let scene = Self::with_all_sound(options, count, strategy).await;
+        let world = &scene.world;
+        if let [.., throttled, failing] = scene.ids.as_slice() {
             world.simulator.on_post(throttled, [OnPost::Reply(Reply::throttled(120))]);
             let failed = || OnPost::Accept(Acceptance::ending(Outcome::failed("InternalServerError", "it broke")));
             // As often as it is posted.
             world.simulator.on_post(failing, [failed(), failed(), failed(), failed()]);
         }
-        Self { world, ids, publish: publish(json!({"strategy": strategy})) }
+        scene
     }
 
     /// A handler over the world's store and queue, as `faults` let it.
@@ -122,19 +129,30 @@ impl Scene {
     pub async fn deliver(&self, router: &Router) -> usize {
         let mut delivered = 0;
         loop {
-            let before = delivered;
-            for (queue, function) in [("rollouts", "PlanRollout"), ("refreshes", "RefreshDeployment")] {
-                for message in self.world.queue.receive(queue, 1, LOCK).await.unwrap() {
-                    delivered += 1;
-                    if invoke_message(router, function, &message.body).await.is_success() {
-                        self.world.queue.complete(queue, &[message.lock]).await.unwrap();
-                    } else {
-                        self.world.queue.abandon(queue, &message.lock).await.unwrap();
-                    }
-                }
-            }
-            if delivered == before {
+            let planned = self.deliver_from(router, "rollouts", "PlanRollout").await;
+            let refreshed = self.deliver_from(router, "refreshes", "RefreshDeployment").await;
+            if planned + refreshed == 0 {
                 return delivered;
+            }
+            delivered += planned + refreshed;
+        }
+    }
+
+    /// The same for one queue.
+    pub async fn deliver_from(&self, router: &Router, queue: &str, function: &str) -> usize {
+        let mut delivered = 0;
+        loop {
+            let messages = self.world.queue.receive(queue, 1, LOCK).await.unwrap();
+            if messages.is_empty() {
+                return delivered;
+            }
+            delivered += messages.len();
+            for message in messages {
+                if invoke_message(router, function, &message.body).await.is_success() {
+                    self.world.queue.complete(queue, &[message.lock]).await.unwrap();
+                } else {
+                    self.world.queue.abandon(queue, &message.lock).await.unwrap();
+                }
             }
         }
     }
