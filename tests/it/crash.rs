@@ -7,4 +7,7 @@ mod callers;
 mod delivery;
 mod kill;
 mod lives;
+mod outage;
+mod pair;
 mod scene;
+mod time;

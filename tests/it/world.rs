@@ -61,7 +61,7 @@ pub struct World {
     pub queue: Arc<dyn Queue>,
     options: Options,
     router: Router,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl World {
@@ -86,15 +86,8 @@ impl World {
             EmbeddedQueueConfig::default(),
             Arc::new(clock.clone()),
         );
-        let mut world = Self {
-            clock,
-            simulator,
-            store,
-            queue: Arc::new(queue.unwrap()),
-            options,
-            router: Router::new(),
-            _folder: folder,
-        };
+        let mut world =
+            Self { clock, simulator, store, queue: Arc::new(queue.unwrap()), options, router: Router::new(), folder };
         world.router = world.handler(Arc::clone(&world.store), Arc::clone(&world.queue));
         world
     }
@@ -124,6 +117,17 @@ impl World {
             notification_sigs: vec![SIG.into(), "the-next-sig".into()],
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }))
+    }
+
+    /// The store as another process opens it.
+    pub fn another_store(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.folder.path().join("state.db")).unwrap())
+    }
+
+    /// The queue as another process opens it.
+    pub fn another_queue(&self) -> Arc<dyn Queue> {
+        let path = self.folder.path().join("queue.db");
+        Arc::new(EmbeddedQueue::open(&path, EmbeddedQueueConfig::default(), Arc::new(self.clock.clone())).unwrap())
     }
 
     /// Puts another handler in the place of the one in use.
