@@ -153,25 +153,26 @@ impl Engine {
         }
     }
 
-    /// Releases pending refreshes into free places. Returns how many.
-    pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<u64, EngineError> {
+    /// Releases pending refreshes into the free places that `tally` leaves.
+    pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<(), EngineError> {
         let places = self.places(rollout, tally).min(tally.count(|standing| standing == Standing::Pending));
         let mut left = usize::try_from(places).unwrap_or(usize::MAX);
         let mut page = PageRequest { continuation: None, top: 0 };
         while left > 0 {
             page.top = left.min(PAGE);
             let pending = self.store.refreshes(rollout.id, Some(&[Standing::Pending]), &page).await?;
-            if pending.items.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(pending.items.len());
-            self.apply_to_all(&pending.items, &Event::Release).await?;
+            // Counted again behind the reading: what somebody else releases at the same time is either counted here or no
+            // longer as it was read. So two handlers together fill no more places than there are.
+            let places = self.places(rollout, &self.store.tally(rollout.id).await?);
+            let count = usize::try_from(places).unwrap_or(usize::MAX).min(pending.items.len());
+            self.apply_to_all(&pending.items[..count], &Event::Release).await?;
+            left -= count;
             match pending.next {
-                Some(next) => page.continuation = Some(next),
-                None => break,
+                Some(next) if count == page.top => page.continuation = Some(next),
+                _ => break,
             }
         }
-        Ok(places)
+        Ok(())
     }
 
     /// Applies one event to many refreshes, each under its guard, and sends the messages of those that were written.
