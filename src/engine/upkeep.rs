@@ -27,9 +27,10 @@ impl Engine {
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
         let end = self.now() + TICK;
         loop {
-            self.look_after_rollouts().await?;
-            self.send_lost_checks().await?;
+            // All of them although one fails, so that none holds back the others.
+            let (rollouts, checks) = (self.look_after_rollouts().await, self.send_lost_checks().await);
             let looked = self.look_at_all().await?;
+            rollouts.and(checks)?;
             let now = self.now();
             let due = self.next_look().await?;
             let wake = match due {
@@ -49,26 +50,31 @@ impl Engine {
         }
     }
 
-    /// Everything that rollouts need: planning that was lost, waves that are done, places that are free.
+    /// Everything that rollouts need: planning that was lost, waves that are done, places that are free. One that fails
+    /// holds back no other.
     async fn look_after_rollouts(&self) -> Result<(), EngineError> {
+        let mut result = Ok(());
         for open in self.store.open_rollouts().await? {
-            let rollout = open.value;
-            match &rollout.state {
-                RolloutState::Planning => self.ask_planner_if_lost(&rollout).await?,
-                RolloutState::Running => {
-                    self.ask_planner_if_lost(&rollout).await?;
-                    self.review_rollout(rollout.id).await?;
-                }
-                RolloutState::Waiting { on } => self.start_if_free(rollout.id, *on).await?,
-                RolloutState::Canceled { superseded_by } => {
-                    let event = superseded_by.map_or(Event::Cancel, |by| Event::Supersede { by });
-                    self.call_off(&rollout, &event).await?;
-                }
-                RolloutState::Completed => self.reopen(&rollout).await?,
-                RolloutState::Paused { .. } | RolloutState::Halted { .. } => {}
-            }
+            result = result.and(self.look_after(&open.value).await);
         }
-        Ok(())
+        result
+    }
+
+    async fn look_after(&self, rollout: &Rollout) -> Result<(), EngineError> {
+        match &rollout.state {
+            RolloutState::Planning => self.ask_planner_if_lost(rollout).await,
+            RolloutState::Running => {
+                self.ask_planner_if_lost(rollout).await?;
+                self.review_rollout(rollout.id).await
+            }
+            RolloutState::Waiting { on } => self.start_if_free(rollout.id, *on).await,
+            RolloutState::Canceled { superseded_by } => {
+                let event = superseded_by.map_or(Event::Cancel, |by| Event::Supersede { by });
+                self.call_off(rollout, &event).await
+            }
+            RolloutState::Completed => self.reopen(rollout).await,
+            RolloutState::Paused { .. } | RolloutState::Halted { .. } => Ok(()),
+        }
     }
 
     /// Judges a rollout by its tally, carries the judgement out, and fills its free places.
