@@ -34,10 +34,12 @@ pub enum Fault {
     Death { effect: usize, moment: Moment },
     /// Every call fails and does nothing.
     Outage,
-    /// Every so many calls one fails and does nothing.
-    EveryNth(usize),
-    /// Every so many effects one is done, and its answer is an error.
-    UnclearEveryNth(usize),
+    /// The calls of this name fail and do nothing, but for the first few.
+    OutageOf { name: &'static str, after: usize },
+    /// One of so many calls fails and does nothing; the seed decides which.
+    OneIn { count: u64, seed: u64 },
+    /// One of so many effects is done, and its answer is an error; the seed decides which.
+    UnclearOneIn { count: u64, seed: u64 },
 }
 
 /// A read, or something that stays.
@@ -53,6 +55,7 @@ pub struct Faults {
     calls: AtomicUsize,
     effects: AtomicUsize,
     failures: AtomicUsize,
+    of_that_name: AtomicUsize,
     is_dead: AtomicBool,
     death: Notify,
 }
@@ -64,6 +67,7 @@ impl Faults {
             calls: AtomicUsize::new(0),
             effects: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
+            of_that_name: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
             death: Notify::new(),
         })
@@ -123,6 +127,7 @@ impl Faults {
     async fn pass<T, E>(
         &self,
         kind: Kind,
+        name: &'static str,
         work: impl Future<Output = Result<T, E>>,
         failure: impl FnOnce() -> E,
     ) -> Result<T, E> {
@@ -146,14 +151,30 @@ impl Faults {
                 self.die().await
             }
             Fault::Outage => fail(),
-            Fault::EveryNth(n) if call.is_multiple_of(n) => fail(),
-            Fault::UnclearEveryNth(n) if kind == Kind::Effect && effect.is_multiple_of(n) => {
+            Fault::OutageOf { name: broken, after }
+                if broken == name && self.of_that_name.fetch_add(1, Ordering::SeqCst) >= after =>
+            {
+                fail()
+            }
+            Fault::OneIn { count, seed } if mixed(seed, call).is_multiple_of(count) => fail(),
+            Fault::UnclearOneIn { count, seed }
+                if kind == Kind::Effect && mixed(seed, effect).is_multiple_of(count) =>
+            {
                 let _done = work.await;
                 fail()
             }
             _ => work.await,
         }
     }
+}
+
+/// A number that looks like chance, and is the same each time (SplitMix64).
+pub fn mixed(seed: u64, turn: usize) -> u64 {
+    let turn = u64::try_from(turn).unwrap();
+    let mut number = seed.wrapping_add(1).wrapping_add(turn).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
 }
 
 /// A store that goes wrong.
@@ -177,7 +198,7 @@ macro_rules! faulty_store {
         #[async_trait]
         impl Store for FaultyStore {
             $(async fn $name(&self, $($argument: $of),*) -> Result<$answer, StoreError> {
-                self.faults.pass(Kind::$kind, self.inner.$name($($argument),*), unavailable).await
+                self.faults.pass(Kind::$kind, stringify!($name), self.inner.$name($($argument),*), unavailable).await
             })*
         }
     };
@@ -233,7 +254,7 @@ impl Queue for FaultyQueue {
             action: "take the messages",
             reason: "the connection was lost".to_owned(),
         };
-        self.faults.pass(Kind::Effect, self.inner.send(queue, messages), unclear).await
+        self.faults.pass(Kind::Effect, "send", self.inner.send(queue, messages), unclear).await
     }
 
     async fn receive(&self, queue: &str, at_most: usize, lock: Duration) -> Result<Vec<Delivery>, QueueError> {

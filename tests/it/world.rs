@@ -40,6 +40,7 @@ pub struct Options {
     pub offers: Vec<OfferConfig>,
     pub operation: Duration,
     pub retry_after: Option<Duration>,
+    pub looks_at_once: usize,
 }
 
 impl Default for Options {
@@ -50,6 +51,7 @@ impl Default for Options {
             offers: Vec::new(),
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
+            looks_at_once: 128,
         }
     }
 }
@@ -110,7 +112,7 @@ impl World {
             refresh_queue: "refreshes".into(),
             offers: self.options.offers.clone(),
             mode: self.options.mode,
-            looks_at_once: 128,
+            looks_at_once: self.options.looks_at_once,
         };
         router(Handle::ready(App {
             engine: Engine::new(store, queue, arm, clock, config),

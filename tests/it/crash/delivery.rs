@@ -12,6 +12,7 @@ use permafresh::rollout::RolloutState;
 use serde_json::json;
 
 use super::scene::{LOCK, Scene, post};
+use crate::faults::mixed;
 use crate::world::{SIG, application};
 
 /// How a delivery goes.
@@ -106,18 +107,6 @@ impl Queue for Post {
     }
 }
 
-/// A number that only the seed and how often it was asked decide (SplitMix64).
-fn numbers(seed: u64) -> impl FnMut() -> u64 + Send {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = state;
-        number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    }
-}
-
 /// Runs a rollout of eight with a post office that does as `plan` says, and expects the end of one that did not. Returns
 /// the post office.
 async fn run(context: &str, plan: impl FnMut() -> Fate + Send + 'static) -> Arc<Post> {
@@ -165,13 +154,16 @@ async fn every_message_may_come_late_and_once_more_in_its_place() {
 #[tokio::test]
 async fn messages_may_come_often_late_or_never_in_any_mixture() {
     for seed in 0..8 {
-        let mut next = numbers(seed);
-        let plan = move || match next() % 8 {
-            0 | 1 => Fate::Never,
-            2 => Fate::Copies(2),
-            3 => Fate::Late(2),
-            4 => Fate::Late(30),
-            _ => Fate::AsItShould,
+        let mut turn = 0;
+        let plan = move || {
+            turn += 1;
+            match mixed(seed, turn) % 8 {
+                0 | 1 => Fate::Never,
+                2 => Fate::Copies(2),
+                3 => Fate::Late(2),
+                4 => Fate::Late(30),
+                _ => Fate::AsItShould,
+            }
         };
         let office = run(&format!("seed {seed}"), plan).await;
         assert!(office.count(|fate| *fate == Fate::Never) > 0, "seed {seed} loses nothing");
