@@ -33,6 +33,12 @@ impl Engine {
         if command == Command::Retry {
             self.retry_failed(id).await?;
         }
+        if command == Command::Cancel
+            && let Some(rollout) = self.store.rollout(id).await.map_err(EngineError::from)?
+        {
+            // First, since nobody comes back to it once the rollout is canceled. A completed one has nothing to revert.
+            self.revert_wanted(&rollout.value).await?;
+        }
         let now = self.now();
         let mut illegal = None;
         let changed = self
@@ -56,6 +62,7 @@ impl Engine {
         if changed {
             info!(rollout.id = %id, "Rollout {id} is {} after the command {}", rollout.state.name(), command.name());
             if command == Command::Cancel {
+                // Once more, in case its canaries were just done.
                 self.revert_wanted(&rollout).await?;
             }
         }

@@ -28,12 +28,13 @@ impl Engine {
         if rollout.value.state == RolloutState::Planning {
             let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
             rollout.value.begin(whole, now);
-            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
-            rollout.etag = Some(etag);
-            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            // Before the rollout is stored as begun, since nobody comes back to it then.
             if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
                 self.raise_wanted(&rollout.value).await?;
             }
+            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
+            rollout.etag = Some(etag);
+            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
         }
         if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {
             return Ok(());
@@ -153,25 +154,26 @@ impl Engine {
         }
     }
 
-    /// Releases pending refreshes into free places. Returns how many.
-    pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<u64, EngineError> {
+    /// Releases pending refreshes into the free places that `tally` leaves.
+    pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<(), EngineError> {
         let places = self.places(rollout, tally).min(tally.count(|standing| standing == Standing::Pending));
         let mut left = usize::try_from(places).unwrap_or(usize::MAX);
         let mut page = PageRequest { continuation: None, top: 0 };
         while left > 0 {
             page.top = left.min(PAGE);
             let pending = self.store.refreshes(rollout.id, Some(&[Standing::Pending]), &page).await?;
-            if pending.items.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(pending.items.len());
-            self.apply_to_all(&pending.items, &Event::Release).await?;
+            // Counted again behind the reading: what somebody else releases at the same time is either counted here or no
+            // longer as it was read. So two handlers together fill no more places than there are.
+            let places = self.places(rollout, &self.store.tally(rollout.id).await?);
+            let count = usize::try_from(places).unwrap_or(usize::MAX).min(pending.items.len());
+            self.apply_to_all(&pending.items[..count], &Event::Release).await?;
+            left -= count;
             match pending.next {
-                Some(next) => page.continuation = Some(next),
-                None => break,
+                Some(next) if count == page.top => page.continuation = Some(next),
+                _ => break,
             }
         }
-        Ok(places)
+        Ok(())
     }
 
     /// Applies one event to many refreshes, each under its guard, and sends the messages of those that were written.

@@ -32,6 +32,16 @@ struct Look {
     action: Next,
 }
 
+/// What one claim brought.
+struct Claimed {
+    /// How many refreshes were to move.
+    moved: usize,
+    /// The looks that were won.
+    looks: Vec<Look>,
+    /// Whether the messages of those that were lost could be sent.
+    sent: Result<(), EngineError>,
+}
+
 impl Engine {
     /// A share of the looks that are due: what a `PollShare` message asks for.
     pub async fn poll_share(&self, at_most: usize) -> Result<(), EngineError> {
@@ -48,33 +58,43 @@ impl Engine {
         let end = self.now() + TICK;
         let mut looked = Looked::default();
         let mut under_way = FuturesUnordered::new();
+        // After an error nothing more is claimed, but what is under way is brought to its end: ARM may have named a wait that
+        // must not be forgotten.
+        let mut result = Ok(());
         loop {
             let room = self.config.looks_at_once.saturating_sub(under_way.len());
             let left = at_most.saturating_sub(looked.moved);
-            if left > 0 && self.now() < end && (under_way.is_empty() || room >= CLAIM_BATCH) {
-                let (moved, claimed) = self.claim(left.min(CLAIM_BATCH).min(room.max(1))).await?;
-                looked.moved += moved;
-                under_way.extend(claimed.into_iter().map(|look| self.look_once(look)));
-                if shares == Shares::HandOut && looked.shares < SHARES && looked.moved >= SHARE * (looked.shares + 1) {
-                    looked.shares += 1;
-                    self.hand_out_share(looked.shares).await?;
-                }
-                if moved > 0 {
-                    continue;
+            if result.is_ok() && left > 0 && self.now() < end && (under_way.is_empty() || room >= CLAIM_BATCH) {
+                match self.claim(left.min(CLAIM_BATCH).min(room.max(1))).await {
+                    Ok(Claimed { moved, looks, sent }) => {
+                        looked.moved += moved;
+                        under_way.extend(looks.into_iter().map(|look| self.look_once(look)));
+                        result = sent;
+                        if shares == Shares::HandOut
+                            && looked.shares < SHARES
+                            && looked.moved >= SHARE * (looked.shares + 1)
+                        {
+                            looked.shares += 1;
+                            result = result.and(self.hand_out_share(looked.shares).await);
+                        }
+                        if moved > 0 {
+                            continue;
+                        }
+                    }
+                    Err(error) => result = Err(error),
                 }
             }
             match under_way.next().await {
                 Some(Ok(())) => {}
                 // The claim runs out and the timer comes back to it.
                 Some(Err(error)) => warn!("A look could not be stored: {error}"),
-                None => return Ok(looked),
+                None => return result.map(|()| looked),
             }
         }
     }
 
-    /// Claims looks that are due, and sends again what was lost. Returns how many refreshes were to move, and the looks that
-    /// were won.
-    async fn claim(&self, at_most: usize) -> Result<(usize, Vec<Look>), EngineError> {
+    /// Claims looks that are due, and sends again what was lost.
+    async fn claim(&self, at_most: usize) -> Result<Claimed, EngineError> {
         // One at a time in this process: whoever read the same rows at once would only lose the race for them.
         let _turn = self.claiming.lock().await;
         let now = self.now();
@@ -115,8 +135,8 @@ impl Engine {
                 Next::Nothing | Next::Post => {}
             }
         }
-        self.send_refresh_messages(&messages).await?;
-        Ok((moved, looks))
+        let sent = self.send_refresh_messages(&messages).await;
+        Ok(Claimed { moved, looks, sent })
     }
 
     async fn look_once(&self, look: Look) -> Result<(), EngineError> {

@@ -80,8 +80,8 @@ impl From<crate::store::StoreError> for PublishError {
 impl Engine {
     /// Starts the rollout of a publish, or answers with the one that an earlier arrival started.
     ///
-    /// The order is claim, store, send: a process that dies in between leaves a claim whose rollout the next arrival
-    /// completes, or a rollout that the timer finds.
+    /// The order is claim, supersede, store, send: a process that dies in between leaves a claim whose rollout the next
+    /// arrival completes, or a rollout that the timer finds.
     pub async fn start_rollout(&self, publish: OfferPublish, identity: &Identity) -> Result<Started, PublishError> {
         let now = self.now();
         let (key, mut holder) = match identity {
@@ -98,23 +98,26 @@ impl Engine {
             }
             Identity::None => (format!("once|{}", Uuid::new_v4()), None),
         };
-        let blockers = match holder {
-            Some(_) => Vec::new(),
-            None => self.refuse_or_supersede(&publish).await?,
+        let is_stored = match &holder {
+            Some(holder) => self.store.rollout(holder.rollout_id).await?.is_some(),
+            None => false,
         };
+        // A claim whose rollout was never stored gives no right to start beside another.
+        let blockers = if is_stored { Vec::new() } else { self.refuse_or_supersede(&publish).await? };
         let claim = Claim { rollout_id: new_rollout_id(now), at: now };
         if holder.is_none() {
             holder = self.store.claim_key(&key, &claim).await?;
         }
         let is_duplicate = holder.is_some();
-        let rollout_id = holder.map_or(claim.rollout_id, |holder| holder.rollout_id);
-        if !is_duplicate && matches!(identity, Identity::Content) {
+        let claim = holder.unwrap_or(claim);
+        if matches!(identity, Identity::Content) {
             self.store.claim_key(&publish.content_keys().joining, &claim).await?;
         }
-        self.create_rollout(rollout_id, publish, now).await?;
+        let rollout_id = claim.rollout_id;
         for blocker in blockers {
             self.supersede(blocker, rollout_id).await?;
         }
+        self.create_rollout(rollout_id, publish, now).await?;
         Ok(Started { rollout_id, idempotency_key: key, is_duplicate })
     }
 
@@ -217,6 +220,9 @@ impl Engine {
     /// Ends `blocker` in favour of `by`; its queued refreshes follow when the timer looks at it.
     async fn supersede(&self, blocker: RolloutId, by: RolloutId) -> Result<(), EngineError> {
         let now = self.now();
+        let Some(known) = self.store.rollout(blocker).await? else { return Ok(()) };
+        // First, since nobody comes back to it once the rollout is canceled.
+        self.revert_wanted(&known.value).await?;
         let changed = self
             .change_rollout(blocker, |rollout, _| {
                 let goes_on = !rollout.state.is_ended();
@@ -228,6 +234,7 @@ impl Engine {
             .await?;
         if let Some((rollout, true)) = changed {
             info!(rollout.id = %blocker, superseded_by = %by, "Rollout {blocker} is superseded by rollout {by}");
+            // Once more, in case its canaries were just done.
             self.revert_wanted(&rollout).await?;
         }
         Ok(())

@@ -27,9 +27,10 @@ impl Engine {
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
         let end = self.now() + TICK;
         loop {
-            self.look_after_rollouts().await?;
-            self.send_lost_checks().await?;
+            // All of them although one fails, so that none holds back the others.
+            let (rollouts, checks) = (self.look_after_rollouts().await, self.send_lost_checks().await);
             let looked = self.look_at_all().await?;
+            rollouts.and(checks)?;
             let now = self.now();
             let due = self.next_look().await?;
             let wake = match due {
@@ -49,59 +50,64 @@ impl Engine {
         }
     }
 
-    /// Everything that rollouts need: planning that was lost, waves that are done, places that are free.
+    /// Everything that rollouts need: planning that was lost, waves that are done, places that are free. One that fails
+    /// holds back no other.
     async fn look_after_rollouts(&self) -> Result<(), EngineError> {
+        let mut result = Ok(());
         for open in self.store.open_rollouts().await? {
-            let rollout = open.value;
-            match &rollout.state {
-                RolloutState::Planning => self.ask_planner_if_lost(&rollout).await?,
-                RolloutState::Running => {
-                    self.ask_planner_if_lost(&rollout).await?;
-                    self.review_rollout(rollout.id).await?;
-                }
-                RolloutState::Waiting { on } => self.start_if_free(rollout.id, *on).await?,
-                RolloutState::Canceled { superseded_by } => {
-                    let event = superseded_by.map_or(Event::Cancel, |by| Event::Supersede { by });
-                    self.call_off(&rollout, &event).await?;
-                }
-                RolloutState::Completed => self.reopen(&rollout).await?,
-                RolloutState::Paused { .. } | RolloutState::Halted { .. } => {}
-            }
+            result = result.and(self.look_after(&open.value).await);
         }
-        Ok(())
+        result
+    }
+
+    async fn look_after(&self, rollout: &Rollout) -> Result<(), EngineError> {
+        match &rollout.state {
+            RolloutState::Planning => self.ask_planner_if_lost(rollout).await,
+            RolloutState::Running => {
+                self.ask_planner_if_lost(rollout).await?;
+                self.review_rollout(rollout.id).await
+            }
+            RolloutState::Waiting { on } => self.start_if_free(rollout.id, *on).await,
+            RolloutState::Canceled { superseded_by } => {
+                let event = superseded_by.map_or(Event::Cancel, |by| Event::Supersede { by });
+                self.call_off(rollout, &event).await
+            }
+            RolloutState::Completed => self.reopen(rollout).await,
+            RolloutState::Paused { .. } | RolloutState::Halted { .. } => Ok(()),
+        }
     }
 
     /// Judges a rollout by its tally, carries the judgement out, and fills its free places.
     pub(super) async fn review_rollout(&self, id: RolloutId) -> Result<(), EngineError> {
-        let offending = self.offending_action(id).await?;
-        let now = self.now();
-        let mut reviewed = Review::Wait;
-        let changed = self
-            .change_rollout(id, |rollout, tally| {
-                reviewed = rollout.review(tally, now);
-                rollout.accept(&reviewed, offending.as_deref(), now)
-            })
-            .await?;
-        let Some((rollout, changed)) = changed else { return Ok(()) };
-        if changed {
-            info!(rollout.id = %id, "Rollout {id} is {}{}", rollout.state.name(), why(&rollout));
-            self.carry_out(&rollout, &reviewed).await?;
-        }
-        if rollout.state == RolloutState::Running {
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let Some(mut rollout) = self.store.rollout(id).await? else { return Ok(()) };
             let tally = self.store.tally(id).await?;
-            self.release(&rollout, &tally).await?;
+            let review = rollout.value.review(&tally, now);
+            let offending = if review == Review::Halt { self.offending_action(id).await? } else { None };
+            if rollout.value.accept(&review, offending.as_deref(), now) {
+                // First, since nobody comes back to it once the rollout is stored; done twice it changes nothing.
+                self.follow_with_wanted(&rollout.value, &review).await?;
+                if !self.store.save_rollout(&rollout).await?.is_stored() {
+                    continue;
+                }
+                info!(rollout.id = %id, "Rollout {id} is {}{}", rollout.value.state.name(), why(&rollout.value));
+                if matches!(review, Review::NextWave | Review::MoreCanaries(_)) {
+                    self.send_planning_message(&rollout.value).await?;
+                }
+            }
+            if rollout.value.state == RolloutState::Running {
+                self.release(&rollout.value, &tally).await?;
+            }
+            return Ok(());
         }
-        Ok(())
+        Err(EngineError::Contended { what: format!("rollout {id}") })
     }
 
-    async fn carry_out(&self, rollout: &Rollout, review: &Review) -> Result<(), EngineError> {
+    /// Brings the wanted version in line with what the review says of the rollout.
+    async fn follow_with_wanted(&self, rollout: &Rollout, review: &Review) -> Result<(), EngineError> {
         match review {
-            Review::NextWave | Review::MoreCanaries(_) => {
-                if *review == Review::NextWave && rollout.publish.audience == Audience::All {
-                    self.raise_wanted(rollout).await?;
-                }
-                self.send_planning_message(rollout).await
-            }
+            Review::NextWave if rollout.publish.audience == Audience::All => self.raise_wanted(rollout).await,
             Review::Halt => self.revert_wanted(rollout).await,
             Review::Complete => {
                 if rollout.publish.audience == Audience::All && rollout.publish.scope.is_empty() {
@@ -109,7 +115,7 @@ impl Engine {
                 }
                 self.settle_wanted(rollout).await
             }
-            Review::Wait | Review::WaitUntil(_) | Review::Pause { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -190,10 +196,6 @@ impl Engine {
 
     /// The action that a failed refresh of this rollout blames on the offer, if one does.
     async fn offending_action(&self, id: RolloutId) -> Result<Option<String>, EngineError> {
-        let tally = self.store.tally(id).await?;
-        if tally.count(|standing| standing == Standing::FailedByOffer) == 0 {
-            return Ok(None);
-        }
         let page = PageRequest { continuation: None, top: 1 };
         let failed = self.store.refreshes(id, Some(&[Standing::FailedByOffer]), &page).await?;
         Ok(failed.items.first().and_then(|refresh| match &refresh.value.state {

@@ -18,6 +18,8 @@ mod arm_throttle;
 mod arm_wire;
 mod cli;
 mod contracts;
+mod crash;
+mod faults;
 mod host_answers;
 mod host_envelope;
 mod host_functions;

@@ -26,6 +26,11 @@ impl ManualClock {
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap() += by;
     }
+
+    /// Sets it back, as a clock that was wrong is.
+    pub fn set_back(&self, by: Duration) {
+        *self.0.lock().unwrap() -= by;
+    }
 }
 
 impl Default for ManualClock {

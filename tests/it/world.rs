@@ -40,6 +40,7 @@ pub struct Options {
     pub offers: Vec<OfferConfig>,
     pub operation: Duration,
     pub retry_after: Option<Duration>,
+    pub looks_at_once: usize,
 }
 
 impl Default for Options {
@@ -50,6 +51,7 @@ impl Default for Options {
             offers: Vec::new(),
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
+            looks_at_once: 128,
         }
     }
 }
@@ -61,7 +63,7 @@ pub struct World {
     pub queue: Arc<dyn Queue>,
     options: Options,
     router: Router,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl World {
@@ -86,15 +88,8 @@ impl World {
             EmbeddedQueueConfig::default(),
             Arc::new(clock.clone()),
         );
-        let mut world = Self {
-            clock,
-            simulator,
-            store,
-            queue: Arc::new(queue.unwrap()),
-            options,
-            router: Router::new(),
-            _folder: folder,
-        };
+        let mut world =
+            Self { clock, simulator, store, queue: Arc::new(queue.unwrap()), options, router: Router::new(), folder };
         world.router = world.handler(Arc::clone(&world.store), Arc::clone(&world.queue));
         world
     }
@@ -117,13 +112,24 @@ impl World {
             refresh_queue: "refreshes".into(),
             offers: self.options.offers.clone(),
             mode: self.options.mode,
-            looks_at_once: 128,
+            looks_at_once: self.options.looks_at_once,
         };
         router(Handle::ready(App {
             engine: Engine::new(store, queue, arm, clock, config),
             notification_sigs: vec![SIG.into(), "the-next-sig".into()],
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }))
+    }
+
+    /// The store as another process opens it.
+    pub fn another_store(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(&self.folder.path().join("state.db")).unwrap())
+    }
+
+    /// The queue as another process opens it.
+    pub fn another_queue(&self) -> Arc<dyn Queue> {
+        let path = self.folder.path().join("queue.db");
+        Arc::new(EmbeddedQueue::open(&path, EmbeddedQueueConfig::default(), Arc::new(self.clock.clone())).unwrap())
     }
 
     /// Puts another handler in the place of the one in use.

@@ -24,7 +24,8 @@ use super::{
 pub const LEASE: Duration = Duration::from_secs(3 * 60);
 /// How long a claimed look may take before somebody else may look.
 pub const CLAIM: Duration = Duration::from_secs(2 * 60);
-/// How long a queued message may be overdue before it counts as lost; doubled with every message sent again.
+/// How long a queued message may be overdue before it counts as lost; doubled with every message sent again, up to 40
+/// minutes, since delays count as well and a rollout must not stand still for hours.
 pub const LOST_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long an operation may run; a refresh takes up to about 15 minutes (contracts/arm.md §1.2).
 pub const OPERATION_DEADLINE: Duration = Duration::from_secs(2 * 60 * 60);
@@ -405,7 +406,7 @@ impl Refresh {
     }
 
     fn patience(&self) -> Duration {
-        LOST_AFTER * 2u32.pow(self.resend.min(6))
+        LOST_AFTER * 2u32.pow(self.resend.min(3))
     }
 }
 

@@ -158,6 +158,15 @@ fn a_lost_message_is_sent_again_with_another_id_and_growing_patience() {
 }
 
 #[test]
+fn a_lost_message_is_missed_within_the_hour_however_often_the_refresh_was_delayed() {
+    let (refresh, _) = walk((0..20).map(|at| match at {
+        0 => (0, Event::Release),
+        at => (0, Event::Delay { until: start() + minutes(at) }),
+    }));
+    assert_eq!(refresh.wake_at(), Some(start() + minutes(19 + 40)));
+}
+
+#[test]
 fn an_expired_lease_goes_back_to_queued_with_the_same_attempt() {
     let (refresh, _) = walk(submitting());
     assert_eq!(refresh.wake_at(), Some(start() + LEASE));
