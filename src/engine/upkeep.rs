@@ -65,7 +65,9 @@ impl Engine {
                     self.call_off(&rollout, &event).await?;
                 }
                 RolloutState::Completed => self.reopen(&rollout).await?,
-                RolloutState::Paused { .. } | RolloutState::Halted { .. } => {}
+                // One operation that was under way may show that it has to halt.
+                RolloutState::Paused { .. } => self.review_rollout(rollout.id).await?,
+                RolloutState::Halted { .. } => {}
             }
         }
         Ok(())
@@ -180,7 +182,7 @@ impl Engine {
         self.change_rollout(rollout.id, |rollout, tally| {
             let reopens = rollout.state == RolloutState::Completed && tally.counts().ended() < tally.counts().total;
             if reopens {
-                rollout.reopen(now);
+                rollout.reopen(tally, now);
             }
             reopens
         })
