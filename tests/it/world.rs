@@ -40,6 +40,7 @@ pub struct Options {
     pub offers: Vec<OfferConfig>,
     pub operation: Duration,
     pub retry_after: Option<Duration>,
+    pub sigs: Vec<String>,
 }
 
 impl Default for Options {
@@ -50,6 +51,7 @@ impl Default for Options {
             offers: Vec::new(),
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
+            sigs: vec![SIG.into(), "the-next-sig".into()],
         }
     }
 }
@@ -101,6 +103,11 @@ impl World {
 
     /// A handler of its own over the given parts: another instance, or one with faults.
     pub fn handler(&self, store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> Router {
+        router(Handle::ready(self.app(store, queue)))
+    }
+
+    /// What a handler over the given parts works with.
+    pub fn app(&self, store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> App {
         let clock = Arc::new(self.clock.clone());
         let tokens = TokenSource::from_credential(Arc::new(Issued::new(&self.simulator)), clock.clone());
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
@@ -119,16 +126,22 @@ impl World {
             mode: self.options.mode,
             looks_at_once: 128,
         };
-        router(Handle::ready(App {
+        App {
             engine: Engine::new(store, queue, arm, clock, config),
-            notification_sigs: vec![SIG.into(), "the-next-sig".into()],
+            notification_sigs: self.options.sigs.clone(),
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
-        }))
+        }
     }
 
     /// Puts another handler in the place of the one in use.
     pub fn replace_handler(&mut self, router: Router) {
         self.router = router;
+    }
+
+    /// Starts the handler anew in another mode.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.options.mode = mode;
+        self.router = self.handler(Arc::clone(&self.store), Arc::clone(&self.queue));
     }
 
     pub fn advance(&self, by: Duration) {
