@@ -29,6 +29,7 @@ mod host_queue_fake;
 mod host_stub;
 mod host_timers;
 mod manual_clock;
+mod notification;
 mod rollout_flow;
 mod rollouts_api;
 mod tidy;
