@@ -17,6 +17,7 @@ mod arm_throttle;
 mod arm_wire;
 mod cli;
 mod contracts;
+mod deployments;
 mod faulty_queue;
 mod handler;
 mod host_answers;
