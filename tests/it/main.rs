@@ -33,5 +33,6 @@ mod manual_clock;
 mod notification;
 mod rollout_flow;
 mod rollouts_api;
+mod scheduled_refresh;
 mod tidy;
 mod world;
