@@ -25,6 +25,7 @@ impl Engine {
             return Ok(());
         };
         if rollout.value.state == RolloutState::Planning {
+            self.finish_superseding(&rollout.value).await?;
             let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
             rollout.value.begin(whole, now);
             let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };

@@ -67,7 +67,8 @@ impl Engine {
                 RolloutState::Completed => self.reopen(&rollout).await?,
                 // One operation that was under way may show that it has to halt.
                 RolloutState::Paused { .. } => self.review_rollout(rollout.id).await?,
-                RolloutState::Halted { .. } => {}
+                // Again, since the review that halted it may have died before it did.
+                RolloutState::Halted { .. } => self.revert_wanted(&rollout).await?,
             }
         }
         Ok(())

@@ -498,6 +498,31 @@ async fn a_panic_in_a_function_is_a_500_and_the_next_request_works() {
 }
 
 #[tokio::test]
+async fn a_publish_that_died_before_it_superseded_does_so_before_it_begins() {
+    let mut world = World::new().await;
+    world.deploy(5).await;
+    let slow = json!({"canaries": 0, "waves": ["100%"], "maxInFlight": 1});
+    let first = world.publish(json!({"strategy": slow})).await;
+    world.run_due().await;
+    world.advance(SECOND);
+    let queue = FaultyQueue::new(world.queue.clone());
+    world.replace_handler(world.handler(world.store.clone(), queue.clone()));
+    queue.set(Fault::Panic);
+    let body = publish(json!({"version": "1.6.0", "supersede": true, "strategy": one_wave()}));
+    assert_eq!(world.post("/api/offer-publishes", &body).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(world.rollout(first).await["state"], "running");
+    queue.set(Fault::None);
+    let (status, answer) = world.post("/api/offer-publishes", &body).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    world.run_due().await;
+    let superseded = world.rollout(first).await;
+    assert_eq!(superseded["state"], "canceled");
+    assert!(superseded["why"].as_str().unwrap().contains(answer["rolloutId"].as_str().unwrap()), "{superseded}");
+    let second = answer["rolloutId"].as_str().unwrap().parse().unwrap();
+    assert_eq!(world.settle(second, HOUR).await["counts"]["succeeded"], 5);
+}
+
+#[tokio::test]
 async fn another_plan_goes_its_own_way() {
     let world = World::new().await;
     world.deploy(2).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Acceptance, OnPost, Outcome};
 use permafresh::engine::OfferConfig;
-use permafresh::rollout::{ApplicationId, Plan, RolloutId, Strategy};
+use permafresh::rollout::{ApplicationId, Plan, RolloutId, RolloutState, Strategy};
 use serde_json::{Value, json};
 
 use crate::world::{Options, World, application, invoke_timer, one_wave};
@@ -196,6 +196,20 @@ async fn halting_takes_the_wanted_version_back() {
     assert_eq!(world.wanted().await.as_deref(), Some("1.4.0"));
     let (_, refused) = world.post("/api/offer-publishes", &crate::world::publish(json!({"version": "1.3.0"}))).await;
     assert!(refused["detail"].as_str().unwrap().contains("lower than the wanted version 1.4.0"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_halt_that_died_before_it_took_the_wanted_version_back_does_so_later() {
+    let world = world(Some("1.4.0")).await;
+    world.deploy(10).await;
+    let id = world.publish(json!({"strategy": {"canaries": 0, "waves": ["100%"], "maxInFlight": 1}})).await;
+    world.run_due().await;
+    let mut rollout = world.store.rollout(id).await.unwrap().unwrap();
+    rollout.value.state = RolloutState::Halted { why: "a reason".into() };
+    assert!(world.store.save_rollout(&rollout).await.unwrap().is_stored());
+    assert_eq!(world.wanted().await.as_deref(), Some("1.5.0"));
+    world.tick().await;
+    assert_eq!(world.wanted().await.as_deref(), Some("1.4.0"));
 }
 
 #[tokio::test]
