@@ -129,6 +129,11 @@ impl Application {
         self.id.parse().ok()
     }
 
+    /// Whether it is one of a service catalog, which nobody bought.
+    pub fn is_service_catalog(&self) -> bool {
+        self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("ServiceCatalog"))
+    }
+
     /// Whether it was bought on the Marketplace; ARM spells it `MarketPlace`, so case does not count.
     pub fn is_marketplace(&self) -> bool {
         self.kind.as_deref().is_some_and(|kind| kind.eq_ignore_ascii_case("MarketPlace"))

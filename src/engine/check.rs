@@ -9,7 +9,7 @@ use super::{Engine, EngineError};
 use crate::arm::Application;
 use crate::rollout::deployment::CHECK_LOOKS;
 use crate::rollout::refresh::SECOND_LOOK;
-use crate::rollout::{Deployment, DeploymentKey, Plan, ReadAnswer, RetryPolicy, Timestamp};
+use crate::rollout::{Deployment, DeploymentKey, Plan, ReadAnswer, Readiness, RetryPolicy, Timestamp};
 
 impl Engine {
     /// One look at ARM for one deployment.
@@ -46,11 +46,14 @@ impl Engine {
 /// What ARM's answer makes of the record, the next look included.
 fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Option<&Application>, now: Timestamp) {
     deployment.updated_at = now;
+    let was_leaving = deployment.gone_since.is_none() && deployment.readiness() == Readiness::Leaving;
     if let Some(application) = application {
         adopt(deployment, application);
     }
     let looks = deployment.check.as_ref().map_or(0, |check| check.looks) + 1;
     let next = match answer {
+        // It was said to be going, and ARM may not show it yet.
+        ReadAnswer::Ready | ReadAnswer::Broken { .. } if was_leaving => Some(SECOND_LOOK),
         ReadAnswer::Ready | ReadAnswer::Broken { .. } => None,
         ReadAnswer::Busy { .. } | ReadAnswer::Deleting => Some(SECOND_LOOK),
         ReadAnswer::NotFound if looks > 1 || says_deleted(deployment) => {
@@ -82,7 +85,7 @@ fn says_deleted(deployment: &Deployment) -> bool {
     deployment.provisioning_state.as_deref().is_some_and(|state| state.eq_ignore_ascii_case("Deleted"))
 }
 
-/// Takes over what ARM says; what it leaves out stays.
+/// Takes over what ARM says; what it leaves out stays, except the plan of a service-catalog application, which has none.
 fn adopt(deployment: &mut Deployment, application: &Application) {
     deployment.confirmed = true;
     deployment.gone_since = None;
@@ -91,9 +94,12 @@ fn adopt(deployment: &mut Deployment, application: &Application) {
     {
         deployment.plan = Some(known);
         deployment.preview = preview;
-        if deployment.version.is_none() {
+        if plan.version.is_some() {
             deployment.version.clone_from(&plan.version);
         }
+    } else if application.is_service_catalog() {
+        deployment.plan = None;
+        deployment.preview = false;
     }
     for (known, said) in [
         (&mut deployment.kind, &application.kind),

@@ -61,12 +61,12 @@ impl Engine {
         }
         if changed {
             info!(rollout.id = %id, "Rollout {id} is {} after the command {}", rollout.state.name(), command.name());
-            if command == Command::Cancel {
-                // Once more, in case its canaries were just done.
-                self.revert_wanted(&rollout).await?;
-            }
         }
-        // Sent again even where nothing changed, since the first try may have died before it sent; the id is the same.
+        // Both done again even where nothing changed, since the first try may have died before, or its canaries were just done;
+        // the message's id is the same.
+        if command == Command::Cancel {
+            self.revert_wanted(&rollout).await?;
+        }
         let asks_planner = matches!(rollout.state, RolloutState::Planning | RolloutState::Running)
             && !rollout.walk.wave_is_planned
             && command == Command::Resume;

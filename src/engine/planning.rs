@@ -26,6 +26,7 @@ impl Engine {
             return Ok(());
         };
         if rollout.value.state == RolloutState::Planning {
+            self.finish_superseding(&rollout.value).await?;
             let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.

@@ -217,6 +217,21 @@ impl Engine {
         Ok(superseded)
     }
 
+    /// Ends the older rollouts whose place this one takes, before it begins: its arrival may have died before it did.
+    pub(super) async fn finish_superseding(&self, rollout: &Rollout) -> Result<(), EngineError> {
+        let blockers = match self.refuse_or_supersede(&rollout.publish).await {
+            Ok(blockers) => blockers,
+            Err(PublishError::Engine(error)) => return Err(error),
+            // It was let in, so what would refuse it now came after it and is not its to end.
+            Err(PublishError::OnItsWay { .. } | PublishError::Lower { .. }) => return Ok(()),
+        };
+        // Ids sort by the time they were made.
+        for blocker in blockers.into_iter().filter(|blocker| *blocker < rollout.id) {
+            self.supersede(blocker, rollout.id).await?;
+        }
+        Ok(())
+    }
+
     /// Ends `blocker` in favour of `by`; its queued refreshes follow when the timer looks at it.
     async fn supersede(&self, blocker: RolloutId, by: RolloutId) -> Result<(), EngineError> {
         let now = self.now();

@@ -1,7 +1,7 @@
 //! The registry of deployments: what notifications, imports and a person's commands do to it. A notification stores a
 //! fact and asks for a check; only ARM's answer ([`super::check`]) decides what becomes of it.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
 use tracing::{info, warn};
 
@@ -55,19 +55,18 @@ pub struct Imported {
     pub updated: usize,
 }
 
-/// How far ahead of ours ARM's clock may be.
-const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 /// How many deployments are written at once.
 const PAGE: usize = 1_000;
 
 impl Engine {
     /// Stores what a notification says and asks for a check. Once this is `Ok`, ARM may be answered 200.
     ///
-    /// An event that is older than one we know changes nothing; the same event again only sends its message again.
+    /// An event that is older than one we know changes nothing. One of the same time, which is the same event or as good as
+    /// it, only sends the message of the check again, or asks for another check where that one is done.
     pub async fn notify(&self, mut notification: Notification) -> Result<(), EngineError> {
         let key = notification.application_id.key();
-        // Whoever knows `sig` could otherwise outdate every later event with one from the far future.
-        notification.event_time = notification.event_time.min(self.now() + CLOCK_SKEW);
+        // Whoever knows `sig` could otherwise outdate every later event with one from the future.
+        notification.event_time = notification.event_time.min(self.now());
         for _ in 0..super::RACES {
             let now = self.now();
             let known = self.deployment(&key).await?;
@@ -76,7 +75,8 @@ impl Engine {
                 info!(deployment.key = %key, "A notification about {} is older than one before it", notification.application_id);
                 return Ok(());
             }
-            let is_same = newest == Some(notification.event_time);
+            let is_being_checked = known.as_ref().is_some_and(|known| known.value.check.is_some());
+            let is_same = newest == Some(notification.event_time) && is_being_checked;
             let mut deployment =
                 known.unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
             if !is_same {
@@ -108,36 +108,53 @@ impl Engine {
         Ok(imported)
     }
 
-    /// Writes a batch; returns the lines that have to be tried again, since somebody else changed their deployments.
+    /// Writes a batch, and nothing for a line that says what is known; returns the lines that have to be tried again, since
+    /// somebody else changed their deployments. Where a plan is missing, ARM is asked for it.
     async fn import_batch<'i>(
         &self,
         imports: &[&'i Import],
         imported: &mut Imported,
     ) -> Result<Vec<&'i Import>, EngineError> {
         let now = self.now();
-        let keys: Vec<DeploymentKey> = imports.iter().map(|import| import.application_id.key()).collect();
+        let mut lines: HashMap<DeploymentKey, Vec<&'i Import>> = HashMap::with_capacity(imports.len());
+        for import in imports {
+            lines.entry(import.application_id.key()).or_default().push(import);
+        }
+        let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let mut seen = std::collections::HashSet::new();
-        let (mut lines, mut writes, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        for ((import, key), known) in imports.iter().zip(&keys).zip(known) {
-            if !seen.insert(key) {
-                again.push(*import);
-                continue;
-            }
+        let mut writes = Vec::new();
+        for (key, known) in keys.iter().zip(known) {
+            let lines = &lines[key];
+            let before = known.as_ref().map(|known| known.value.clone());
             let mut deployment =
-                known.unwrap_or_else(|| Versioned::new(Deployment::new(import.application_id.clone(), now)));
-            merge(&mut deployment.value, import, now);
-            lines.push(*import);
-            writes.push(deployment);
+                known.unwrap_or_else(|| Versioned::new(Deployment::new(lines[0].application_id.clone(), now)));
+            for line in lines {
+                merge(&mut deployment.value, line);
+            }
+            if deployment.value.plan.is_none() && deployment.value.check.is_none() {
+                deployment.value.ask_check(now);
+            }
+            if before.as_ref() == Some(&deployment.value) {
+                imported.updated += lines.len();
+            } else {
+                deployment.value.updated_at = now;
+                writes.push(deployment);
+            }
         }
         let saved = self.store.save_deployments(&writes).await?;
-        for ((saved, write), line) in saved.iter().zip(&writes).zip(lines) {
-            match (saved.is_stored(), &write.etag) {
-                (true, None) => imported.imported += 1,
-                (true, Some(_)) => imported.updated += 1,
-                (false, _) => again.push(line),
+        let (mut again, mut messages) = (Vec::new(), Vec::new());
+        for (saved, write) in saved.iter().zip(&writes) {
+            let lines = &lines[&write.value.key];
+            if !saved.is_stored() {
+                again.extend(lines);
+                continue;
             }
+            let new = usize::from(write.etag.is_none());
+            imported.imported += new;
+            imported.updated += lines.len() - new;
+            messages.extend(check_message(&write.value, now).filter(|_| write.value.plan.is_none()));
         }
+        self.send_refresh_messages(&messages).await?;
         Ok(again)
     }
 
@@ -159,10 +176,8 @@ impl Engine {
 
     /// Sends the message for the check that is under way, if one is.
     pub(super) async fn send_check(&self, deployment: &Deployment) -> Result<(), EngineError> {
-        let (Some(id), Some(check)) = (deployment.check_message_id(), &deployment.check) else { return Ok(()) };
-        let body = Message::CheckDeployment { key: deployment.key.clone() }.to_body();
-        let due = (check.due > self.now()).then_some(check.due);
-        self.send_refresh_messages(&[Outgoing { id, body, due }]).await
+        let message: Vec<_> = check_message(deployment, self.now()).into_iter().collect();
+        self.send_refresh_messages(&message).await
     }
 
     /// Sends again the messages of checks that are overdue, and forgets what has been gone for long.
@@ -244,7 +259,14 @@ fn stated(notification: &Notification) -> String {
     }
 }
 
-fn merge(deployment: &mut Deployment, import: &Import, now: Timestamp) {
+/// The message for the check that is under way, if one is.
+fn check_message(deployment: &Deployment, now: Timestamp) -> Option<Outgoing> {
+    let due = deployment.check.as_ref().map(|check| check.due)?;
+    let body = Message::CheckDeployment { key: deployment.key.clone() }.to_body();
+    Some(Outgoing { id: deployment.check_message_id()?, body, due: (due > now).then_some(due) })
+}
+
+fn merge(deployment: &mut Deployment, import: &Import) {
     if let Some((plan, preview)) = &import.plan {
         deployment.plan = Some(plan.clone());
         deployment.preview = *preview;
@@ -260,6 +282,8 @@ fn merge(deployment: &mut Deployment, import: &Import, now: Timestamp) {
         }
     }
     deployment.confirmed = true;
-    deployment.gone_since = None;
-    deployment.updated_at = now;
+    if deployment.gone_since.take().is_some() {
+        // What was known of it when it went says nothing of it now.
+        deployment.provisioning_state = None;
+    }
 }

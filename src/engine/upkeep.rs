@@ -73,7 +73,10 @@ impl Engine {
                 self.call_off(rollout, &event).await
             }
             RolloutState::Completed => self.reopen(rollout).await,
-            RolloutState::Paused { .. } | RolloutState::Halted { .. } => Ok(()),
+            // One operation that was under way may show that it has to halt.
+            RolloutState::Paused { .. } => self.review_rollout(rollout.id).await,
+            // Again, since the review that halted it may have died before it did.
+            RolloutState::Halted { .. } => self.revert_wanted(rollout).await,
         }
     }
 
@@ -186,7 +189,7 @@ impl Engine {
         self.change_rollout(rollout.id, |rollout, tally| {
             let reopens = rollout.state == RolloutState::Completed && tally.counts().ended() < tally.counts().total;
             if reopens {
-                rollout.reopen(now);
+                rollout.reopen(tally, now);
             }
             reopens
         })

@@ -111,23 +111,46 @@ fn csv_rows(body: &Bytes) -> Result<Rows, Problem> {
     }
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
+    let mut lines = Lines { text: body, counted_to: 0, line: 1 };
     loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut record) {
+        let (begin, row) = match reader.read_record(&mut record) {
             Ok(false) => return Ok(rows),
-            Ok(true) => {
-                let line = record.position().map_or(line, csv::Position::line);
-                let row = record.deserialize(Some(&names)).map_err(|error| error.to_string());
-                rows.push((line, row));
-            }
-            Err(error) => {
-                let line = error.position().map_or(line, csv::Position::line);
-                rows.push((line, Err(error.to_string())));
-                if error.is_io_error() {
-                    return Ok(rows);
-                }
-            }
+            Ok(true) => (record.position().cloned(), record.deserialize(Some(&names))),
+            Err(error) => (error.position().cloned(), Err(error)),
+        };
+        let line = lines.of_record_at(begin.map_or(0, |begin| begin.byte()));
+        rows.push((line, row.map_err(|error| why(&error))));
+    }
+}
+
+/// Counts lines, since the reader's own count is one behind after a line that ends in CRLF or is empty.
+struct Lines<'b> {
+    text: &'b [u8],
+    counted_to: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    /// The line on which the record begins that the reader found at `byte`; records are asked for in their order.
+    fn of_record_at(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX).clamp(self.counted_to, self.text.len());
+        let ends = self.text[byte..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let begin = byte + ends;
+        self.line += self.text[self.counted_to..begin].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.counted_to = begin;
+        self.line
+    }
+}
+
+/// What is wrong with a record, without the reader's own idea of where it is.
+fn why(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("it has {len} fields where the first line has {expected_len}")
         }
+        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
+        _ => error.to_string(),
     }
 }
 

@@ -76,7 +76,11 @@ impl Handle {
 /// The custom handler.
 pub fn router(handle: Handle) -> Router {
     let functions = Router::new()
-        .route("/api/notification/resource", post(notification::post))
+        .route(
+            "/api/notification/resource",
+            // Anybody can reach it, so what is too large is not even read.
+            post(notification::post).layer(DefaultBodyLimit::max(notification::BODY_LIMIT)),
+        )
         .route("/api/offer-publishes", post(offer_publishes::post))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
@@ -112,7 +116,7 @@ async fn with_app(State(handle): State<Handle>, mut request: Request, next: Next
             if response.status().is_server_error() {
                 error!(invocation.id = invocation, "Invocation {invocation} of {path} answers {}", response.status());
             }
-            response
+            if path.starts_with("/api/") { problem::of_rejection(response).await } else { response }
         }
         Err(_) => {
             error!(invocation.id = invocation, "Invocation {invocation} of {path} took too long and was ended");

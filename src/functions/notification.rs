@@ -9,6 +9,8 @@ use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::App;
@@ -18,7 +20,7 @@ use crate::engine::registry::Notification;
 use crate::rollout::{ApplicationId, Plan, Timestamp};
 
 /// The largest notification that is read; Azure's are below 4 KB.
-const BODY_LIMIT: usize = 1024 * 1024;
+pub const BODY_LIMIT: usize = 1024 * 1024;
 
 /// The query: the guard that the publisher put into the notification endpoint's URL.
 #[derive(Deserialize)]
@@ -26,16 +28,17 @@ pub struct Guard {
     sig: Option<String>,
 }
 
-/// The body. Only what is needed is required; what Azure leaves out or adds is tolerated.
+/// The body. Only what is needed is required; what Azure leaves out, adds or spells oddly is tolerated, since a refused
+/// notification is never sent again (contracts/arm.md §3.1).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
     event_type: Option<String>,
     application_id: Option<String>,
-    event_time: Option<String>,
+    event_time: Option<Value>,
     provisioning_state: Option<String>,
-    plan: Option<BodyPlan>,
-    error: Option<BodyError>,
+    plan: Option<Value>,
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -70,9 +73,6 @@ async fn receive(app: &App, sig: Option<&str>, body: &Bytes) -> Result<(), Probl
     if !is_known {
         return Err(problem::unauthorized("the query parameter sig is missing or wrong"));
     }
-    if body.len() > BODY_LIMIT {
-        return Err(problem::invalid_field("body", "larger than 1 MiB"));
-    }
     let notification = parse(body, app.engine.now())?;
     Ok(app.engine.notify(notification).await?)
 }
@@ -100,14 +100,20 @@ fn parse(body: &Bytes, now: Timestamp) -> Result<Notification, Problem> {
     let (Some(application_id), true) = (application_id, errors.is_empty()) else {
         return Err(problem::invalid(errors));
     };
-    let event_time = body.event_time.and_then(|time| time.parse::<Timestamp>().ok()).unwrap_or(now);
-    let version = body.plan.as_ref().and_then(|plan| plan.version.clone());
-    let plan = body.plan.and_then(|plan| {
+    let event_time = readable::<Timestamp>(body.event_time).unwrap_or(now);
+    let plan = readable::<BodyPlan>(body.plan);
+    let version = plan.as_ref().and_then(|plan| plan.version.clone());
+    let plan = plan.and_then(|plan| {
         // A plan whose ids cannot be read is left to the check, which asks ARM.
         Plan::parse(&plan.publisher?, &plan.product?, &plan.name?).ok()
     });
-    let error = body.error.map(|error| {
+    let error = readable::<BodyError>(body.error).map(|error| {
         format!("{}: {}", error.code.as_deref().unwrap_or("Unknown"), error.message.as_deref().unwrap_or("no message"))
     });
     Ok(Notification { application_id, event_type, provisioning_state, event_time, plan, version, error })
+}
+
+/// A member that is as if it were not there when it is of another form.
+fn readable<T: DeserializeOwned>(member: Option<Value>) -> Option<T> {
+    serde_json::from_value(member?).ok()
 }

@@ -119,6 +119,11 @@ impl Standing {
         !matches!(self, Self::Pending) && !self.is_in_flight()
     }
 
+    /// Whether the refresh has its result.
+    pub fn has_result(self) -> bool {
+        self.is_out_of_the_wave() && self != Self::AwaitingAccess
+    }
+
     /// Whether it counts against the failure budget (design §4).
     pub fn is_failure(self) -> bool {
         matches!(self, Self::Failed | Self::FailedByOffer | Self::TimedOut)
@@ -192,6 +197,65 @@ pub struct Counts {
 impl Counts {
     /// How many have their result.
     pub fn ended(&self) -> u64 {
-        self.total - self.queued - self.awaiting_access - self.running - self.verifying
+        let Self { succeeded, failed, canceled, timed_out, skipped, handed_over, superseded, .. } = *self;
+        // Counts also come over the wire, so they may be anything.
+        [succeeded, failed, canceled, timed_out, skipped, handed_over, superseded]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_standing_is_known_by_its_word_in_stores_and_in_json() {
+        for standing in Standing::ALL {
+            assert_eq!(Standing::from_word(standing.word()), Some(standing));
+            assert_eq!(serde_json::to_value(standing).unwrap(), standing.word());
+        }
+        let words: std::collections::BTreeSet<_> = Standing::ALL.map(Standing::word).into_iter().collect();
+        assert_eq!(words.len(), Standing::ALL.len());
+        assert_eq!(Standing::from_word("teleported"), None);
+    }
+
+    #[test]
+    fn a_refresh_either_has_its_result_or_is_in_flight_or_waits() {
+        for standing in Standing::ALL {
+            let waits = matches!(standing, Standing::Pending | Standing::AwaitingAccess);
+            let kinds = [standing.has_result(), standing.is_in_flight(), waits];
+            assert_eq!(kinds.into_iter().filter(|is| *is).count(), 1, "{standing:?}");
+            assert!(!standing.is_proof() || standing.has_result(), "{standing:?}");
+            assert!(!standing.is_failure() || standing.is_proof(), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn counts_that_came_over_the_wire_never_underflow_or_overflow() {
+        assert_eq!(Counts { queued: 5, running: 3, ..Counts::default() }.ended(), 0);
+        assert_eq!(Counts { succeeded: u64::MAX, failed: 1, ..Counts::default() }.ended(), u64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn counts_sum_up_to_the_total(
+            counts in proptest::collection::vec((1u32..5, 0..Standing::ALL.len(), 0u64..1_000), 0..60)
+        ) {
+            let mut tally = Tally::default();
+            let mut sum = 0;
+            for (wave, standing, count) in counts {
+                tally.add(wave, Standing::ALL[standing], count);
+                sum += count;
+            }
+            let counts = tally.counts();
+            prop_assert_eq!(counts.total, sum);
+            let under_way = counts.queued + counts.awaiting_access + counts.running + counts.verifying;
+            prop_assert_eq!(counts.ended() + under_way, sum);
+            prop_assert_eq!(counts.ended(), tally.count(Standing::has_result));
+            prop_assert_eq!((1..5).map(|wave| tally.count_in(wave, |_| true)).sum::<u64>(), sum);
+        }
     }
 }

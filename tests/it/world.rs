@@ -18,8 +18,8 @@ use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
+use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
-use permafresh::queue::{Message, Queue};
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
@@ -41,6 +41,7 @@ pub struct Options {
     pub operation: Duration,
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
+    pub sigs: Vec<String>,
 }
 
 impl Default for Options {
@@ -52,6 +53,7 @@ impl Default for Options {
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
+            sigs: vec![SIG.into(), "the-next-sig".into()],
         }
     }
 }
@@ -96,6 +98,11 @@ impl World {
 
     /// A handler of its own over the given parts: another instance, or one with faults.
     pub fn handler(&self, store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> Router {
+        router(Handle::ready(self.app(store, queue)))
+    }
+
+    /// What a handler over the given parts works with.
+    pub fn app(&self, store: Arc<dyn Store>, queue: Arc<dyn Queue>) -> App {
         let clock = Arc::new(self.clock.clone());
         let tokens = TokenSource::from_credential(Arc::new(Issued::new(&self.simulator)), clock.clone());
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
@@ -114,11 +121,11 @@ impl World {
             mode: self.options.mode,
             looks_at_once: self.options.looks_at_once,
         };
-        router(Handle::ready(App {
+        App {
             engine: Engine::new(store, queue, arm, clock, config),
-            notification_sigs: vec![SIG.into(), "the-next-sig".into()],
+            notification_sigs: self.options.sigs.clone(),
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
-        }))
+        }
     }
 
     /// The store as another process opens it.
@@ -135,6 +142,12 @@ impl World {
     /// Puts another handler in the place of the one in use.
     pub fn replace_handler(&mut self, router: Router) {
         self.router = router;
+    }
+
+    /// Starts the handler anew in another mode.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.options.mode = mode;
+        self.router = self.handler(Arc::clone(&self.store), Arc::clone(&self.queue));
     }
 
     pub fn advance(&self, by: Duration) {
@@ -311,9 +324,4 @@ pub async fn invoke_timer(router: &Router, function: &str, due: Option<Timestamp
     let envelope = json!({"Data": {"tick": tick}, "Metadata": {"sys": {"MethodName": function}}});
     let request = Request::post(format!("/{function}")).header("content-type", "application/json");
     send(router, request.body(envelope.to_string().into()).unwrap()).await.0
-}
-
-/// The body of a message.
-pub fn body_of(message: &Message) -> Vec<u8> {
-    message.to_body().into_bytes()
 }

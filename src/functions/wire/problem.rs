@@ -1,6 +1,7 @@
 //! Errors of the HTTP API as `application/problem+json` (RFC 9457): what was wrong, which member, what to do.
 
 use axum::Json;
+use axum::body::to_bytes;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tracing::error;
@@ -8,6 +9,9 @@ use tracing::error;
 use super::api::{FieldError, PROBLEM_JSON, Problem};
 use crate::engine::EngineError;
 use crate::store::StoreError;
+
+/// The longest refusal of the framework; each is one sentence.
+const REJECTION_LIMIT: usize = 4_096;
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -71,6 +75,18 @@ pub async fn not_found() -> Problem {
 /// 405 for a method that the route does not have.
 pub async fn method_not_allowed() -> Problem {
     problem(StatusCode::METHOD_NOT_ALLOWED, "the route does not take this method")
+}
+
+/// The same answer as a problem, where it is an error that was not made here: the refusal of a query, path or body that
+/// the framework could not read.
+pub async fn of_rejection(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let said = to_bytes(response.into_body(), REJECTION_LIMIT).await.unwrap_or_default();
+    problem(status, String::from_utf8_lossy(&said)).into_response()
 }
 
 impl From<EngineError> for Problem {

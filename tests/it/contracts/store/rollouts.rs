@@ -46,7 +46,7 @@ pub async fn a_new_record_is_written_once_and_a_stale_version_changes_nothing(op
 
     let paused = |why: &str| {
         let mut rollout = rollout(1);
-        rollout.state = RolloutState::Paused { why: why.to_owned() };
+        rollout.state = RolloutState::Paused { why: why.to_owned(), on: None };
         rollout
     };
     assert_eq!(store.save_rollout(&Versioned::new(paused("again as new"))).await.unwrap(), Saved::Conflict);

@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+mod tests;
+
 use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
@@ -26,8 +29,11 @@ pub struct Rollout {
     pub walk: Walk,
     /// How many stand-ins for canaries were asked for.
     pub stand_ins: u64,
+    /// Whether a person has resumed it although its canaries proved nothing.
+    #[serde(default)]
+    pub canaries_waived: bool,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
-    pub forgiven: u64,
+    pub forgiven: Forgiven,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
@@ -36,6 +42,18 @@ pub struct Rollout {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+}
+
+/// How many failures count no more, for each count that they are held against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forgiven {
+    /// Of all waves.
+    pub all: u64,
+    /// Of the wave under way.
+    pub in_wave: u64,
+    /// Those that the offer itself is to blame for; a person has seen them only if the rollout had halted.
+    pub by_offer: u64,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -77,6 +95,9 @@ pub enum RolloutState {
     Paused {
         /// Why, in words.
         why: String,
+        /// The rollout that it waited for when it was paused, and waits for again when it is resumed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on: Option<RolloutId>,
     },
     /// It would fail everywhere.
     Halted {
@@ -148,7 +169,8 @@ impl Rollout {
             wave: 0,
             walk: Walk { moved_at: Some(now), ..Walk::default() },
             stand_ins: 0,
-            forgiven: 0,
+            canaries_waived: false,
+            forgiven: Forgiven::default(),
             next_wave_at: None,
             created_at: now,
             ended_at: None,
@@ -157,12 +179,14 @@ impl Rollout {
 
     /// What `tally` means. Pure: [`Rollout::accept`] carries the meaning into the state.
     pub fn review(&self, tally: &Tally, now: Timestamp) -> Review {
-        if self.state != RolloutState::Running {
-            return Review::Wait;
-        }
-        let failures = |count: u64| count.saturating_sub(self.forgiven);
-        if failures(tally.count(|s| s == Standing::FailedByOffer)) > 0 {
+        let is_running = self.state == RolloutState::Running;
+        let is_blamed = tally.count(|s| s == Standing::FailedByOffer) > self.forgiven.by_offer;
+        // What was posted before a pause may still show that nobody should resume.
+        if is_blamed && (is_running || matches!(self.state, RolloutState::Paused { .. })) {
             return Review::Halt;
+        }
+        if !is_running {
+            return Review::Wait;
         }
         if let Some(why) = self.over_budget(tally) {
             return Review::Pause { why };
@@ -171,23 +195,22 @@ impl Rollout {
         if !self.walk.wave_is_planned || in_wave(|s| !s.is_out_of_the_wave()) > 0 {
             return Review::Wait;
         }
-        if self.is_canary_wave() {
-            let wanted = self.publish.strategy.canaries.count();
-            let proven = in_wave(Standing::is_proof);
-            if proven < wanted && !self.walk.is_over {
-                let missing = wanted - proven;
-                return match STAND_INS.saturating_sub(self.stand_ins) {
-                    0 => Review::Pause {
-                        why: format!(
-                            "{proven} of {wanted} canaries proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume"
-                        ),
-                    },
-                    left => Review::MoreCanaries(missing.min(left)),
-                };
-            }
+        let missing = self.missing_proofs(tally);
+        if missing > 0 && !self.walk.is_over {
+            return match STAND_INS.saturating_sub(self.stand_ins) {
+                0 => {
+                    let wanted = self.publish.strategy.canaries.count();
+                    let proven = wanted - missing;
+                    let why = format!(
+                        "{proven} of {wanted} canaries proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume"
+                    );
+                    Review::Pause { why }
+                }
+                left => Review::MoreCanaries(missing.min(left)),
+            };
         }
         if self.walk.is_over {
-            let unfinished = tally.count(|s| !s.is_out_of_the_wave() || s == Standing::AwaitingAccess);
+            let unfinished = tally.count(|s| !s.has_result());
             return if unfinished == 0 { Review::Complete } else { Review::Wait };
         }
         match self.next_wave_at {
@@ -211,7 +234,7 @@ impl Rollout {
                 self.walk.wave_is_planned = false;
                 self.ask_planner(now);
             }
-            Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone() },
+            Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone(), on: None },
             Review::Halt => {
                 let why = match offending {
                     Some(action) => format!(
@@ -238,6 +261,7 @@ impl Rollout {
 
     fn start_wave(&mut self, wave: u32, now: Timestamp) {
         self.wave = wave;
+        self.forgiven.in_wave = 0;
         self.next_wave_at = None;
         self.walk.wave_is_planned = false;
         self.ask_planner(now);
@@ -259,11 +283,23 @@ impl Rollout {
         self.wave == 1 && self.publish.strategy.has_canaries()
     }
 
+    /// How many canaries have yet to prove something; 0 in any other wave, and where a person does without.
+    fn missing_proofs(&self, tally: &Tally) -> u64 {
+        if !self.is_canary_wave() || self.canaries_waived {
+            return 0;
+        }
+        self.publish.strategy.canaries.count().saturating_sub(tally.count_in(1, Standing::is_proof))
+    }
+
     /// How many members the current wave still needs, of those that were not skipped for the canaries, else of all.
     pub fn wanted_members(&self, tally: &Tally) -> u64 {
         if self.is_canary_wave() {
             let canaries = self.publish.strategy.canaries.count() + self.stand_ins;
-            return canaries.saturating_sub(tally.count_in(1, |s| s != Standing::Skipped));
+            let hopes = tally.count_in(1, |s| !s.is_out_of_the_wave());
+            // One that was skipped after it was planned is replaced once, not as skipped and as unproven.
+            return canaries
+                .saturating_sub(tally.count_in(1, |s| s != Standing::Skipped))
+                .min(self.missing_proofs(tally).saturating_sub(hopes));
         }
         let end = self.wave_end();
         end.saturating_sub(tally.count(|_| true))
@@ -298,7 +334,8 @@ impl Rollout {
         let mut next = self.clone();
         match (&self.state, command) {
             (S::Waiting { .. } | S::Planning | S::Running, Command::Pause) => {
-                next.state = S::Paused { why: "paused by a command".to_owned() };
+                let on = if let S::Waiting { on } = self.state { Some(on) } else { None };
+                next.state = S::Paused { why: "paused by a command".to_owned(), on };
             }
             (S::Paused { .. } | S::Halted { .. }, Command::Pause) => return Ok(None),
             (S::Paused { .. } | S::Halted { .. }, Command::Resume) => {
@@ -311,11 +348,12 @@ impl Rollout {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             (_, Command::Cancel) => next.cancel(None, now),
-            (S::Completed, Command::Retry) => next.reopen(now),
+            (S::Completed, Command::Retry) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
+            (S::Completed, Command::Retry) => next.reopen(tally, now),
             (S::Canceled { .. }, Command::Retry) => {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
-            (_, Command::Retry) => next.forgiven = 0,
+            (_, Command::Retry) => next.forgiven = Forgiven::default(),
         }
         Ok(Some(next))
     }
@@ -327,32 +365,47 @@ impl Rollout {
     }
 
     /// Goes on after its end, since refreshes of it are tried again.
-    pub fn reopen(&mut self, now: Timestamp) {
-        self.go_on(&Tally::default(), now);
+    pub fn reopen(&mut self, tally: &Tally, now: Timestamp) {
+        self.go_on(tally, now);
     }
 
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {
-        self.forgiven = tally.count(Standing::is_failure);
-        self.state = if self.wave == 0 { RolloutState::Planning } else { RolloutState::Running };
+        let was_paused = matches!(self.state, RolloutState::Paused { .. });
+        self.forgiven = Forgiven {
+            all: tally.count(Standing::is_failure),
+            in_wave: tally.count_in(self.wave, Standing::is_failure),
+            // Of a paused one nobody has said yet that the offer is to blame: it halts instead.
+            by_offer: if was_paused { self.forgiven.by_offer } else { tally.count(|s| s == Standing::FailedByOffer) },
+        };
+        let wave_is_done = self.walk.wave_is_planned && tally.count_in(self.wave, |s| !s.is_out_of_the_wave()) == 0;
+        if self.missing_proofs(tally) > 0 && self.stand_ins >= STAND_INS && wave_is_done {
+            self.canaries_waived = true;
+        }
+        self.state = match self.state {
+            RolloutState::Paused { on: Some(on), .. } => RolloutState::Waiting { on },
+            _ if self.wave == 0 => RolloutState::Planning,
+            _ => RolloutState::Running,
+        };
         self.ended_at = None;
-        if !self.walk.wave_is_planned {
+        if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
             self.ask_planner(now);
         }
     }
 
     fn over_budget(&self, tally: &Tally) -> Option<String> {
         let budget = self.publish.strategy.max_failures;
-        let check = |what: &str, members: u64, failed: u64| {
+        let check = |what: &str, members: u64, failed: u64, forgiven: u64| {
             let allowed = budget.rounded_down(members);
-            let failed = failed.saturating_sub(self.forgiven);
+            let failed = failed.saturating_sub(forgiven);
             (failed > allowed).then(|| {
                 format!("{failed} of {members} refreshes {what} failed, which is more than the {allowed} allowed: look at them, then resume or cancel")
             })
         };
         let wave_members = tally.count_in(self.wave, |_| true).max(self.planned_size());
         let all = tally.count(|_| true);
-        check("of this wave", wave_members, tally.count_in(self.wave, Standing::is_failure))
-            .or_else(|| check("started so far", all, tally.count(Standing::is_failure)))
+        let in_wave = tally.count_in(self.wave, Standing::is_failure);
+        check("of this wave", wave_members, in_wave, self.forgiven.in_wave)
+            .or_else(|| check("started so far", all, tally.count(Standing::is_failure), self.forgiven.all))
     }
 
     /// How many members the current wave is to have by its strategy.
@@ -387,7 +440,7 @@ impl RolloutState {
     pub fn why(&self) -> Option<String> {
         match self {
             Self::Waiting { on } => Some(format!("waits for rollout {on} to end")),
-            Self::Paused { why } | Self::Halted { why } => Some(why.clone()),
+            Self::Paused { why, .. } | Self::Halted { why } => Some(why.clone()),
             Self::Canceled { superseded_by: Some(by) } => Some(format!("superseded by rollout {by}")),
             _ => None,
         }
