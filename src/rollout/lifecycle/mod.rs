@@ -349,11 +349,16 @@ impl Rollout {
             }
             (_, Command::Cancel) => next.cancel(None, now),
             (S::Completed, Command::Retry) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
-            (S::Completed, Command::Retry) => next.reopen(tally, now),
             (S::Canceled { .. }, Command::Retry) => {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
-            (_, Command::Retry) => next.forgiven = Forgiven::default(),
+            // All that had failed is queued again, so whatever fails from now on counts.
+            (state, Command::Retry) => {
+                if state.is_ended() {
+                    next.reopen(tally, now);
+                }
+                next.forgiven = Forgiven::default();
+            }
         }
         Ok(Some(next))
     }

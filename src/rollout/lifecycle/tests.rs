@@ -393,8 +393,8 @@ fn any_standing() -> impl Strategy_<Value = Standing> {
     proptest::sample::select(Standing::ALL.to_vec())
 }
 
-fn any_tally() -> impl Strategy_<Value = Tally> {
-    proptest::collection::vec((1u32..5, any_standing(), 0u64..30), 0..12).prop_map(|counts| tally(&counts))
+fn any_counts() -> impl Strategy_<Value = Vec<(u32, Standing, u64)>> {
+    proptest::collection::vec((1u32..5, any_standing(), 0u64..30), 0..12)
 }
 
 fn any_strategy() -> impl Strategy_<Value = Strategy> {
@@ -411,15 +411,18 @@ fn any_strategy() -> impl Strategy_<Value = Strategy> {
 #[derive(Clone, Debug)]
 enum Happening {
     Command(Command),
-    Review(Tally),
-    Planned { is_over: bool },
+    /// Judged by these counts; waves that have not begun have no members, so theirs are of the one under way.
+    Review(Vec<(u32, Standing, u64)>),
+    Planned {
+        is_over: bool,
+    },
     Superseded,
 }
 
 fn any_happening() -> impl Strategy_<Value = Happening> {
     prop_oneof![
         3 => proptest::sample::select(COMMANDS.to_vec()).prop_map(Happening::Command),
-        6 => any_tally().prop_map(Happening::Review),
+        6 => any_counts().prop_map(Happening::Review),
         3 => any::<bool>().prop_map(|is_over| Happening::Planned { is_over }),
         1 => Just(Happening::Superseded),
     ]
@@ -544,7 +547,9 @@ proptest! {
                         }
                     }
                 }
-                Happening::Review(tally) => {
+                Happening::Review(mut counts) => {
+                    counts.iter_mut().for_each(|(wave, _, _)| *wave = rollout.wave.min(*wave));
+                    let tally = tally(&counts);
                     let review = rollout.review(&tally, later(minute));
                     rollout.accept(&review, None, later(minute));
                     if !matches!(review, Review::WaitUntil(_)) {
