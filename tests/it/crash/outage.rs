@@ -145,7 +145,7 @@ async fn a_store_and_a_queue_that_fail_every_now_and_then_only_cost_time() {
 #[tokio::test]
 async fn effects_that_are_done_and_answered_with_an_error_are_not_done_twice() {
     let expected = without_faults().await;
-    for (count, seed) in [(2, 1), (2, 2), (3, 3), (4, 4), (6, 5)] {
+    for (count, seed) in [(2, 1), (3, 2), (4, 3), (6, 4)] {
         let context = format!("one in {count} effects is unclear, seed {seed}");
         let (scene, id, failures) = run_with(Fault::UnclearOneIn { count, seed }).await;
         assert_eq!(scene.ending(id).await, expected, "{context}");

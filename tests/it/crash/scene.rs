@@ -68,7 +68,7 @@ impl Scene {
             world.simulator.on_post(throttled, [OnPost::Reply(Reply::throttled(120))]);
             let failed = || OnPost::Accept(Acceptance::ending(Outcome::failed("InternalServerError", "it broke")));
             // As often as it is posted.
-            world.simulator.on_post(failing, [failed(), failed(), failed(), failed()]);
+            world.simulator.on_post(failing, std::iter::repeat_with(failed).take(50));
         }
         scene
     }
