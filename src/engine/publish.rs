@@ -80,7 +80,7 @@ impl From<crate::store::StoreError> for PublishError {
 impl Engine {
     /// Starts the rollout of a publish, or answers with the one that an earlier arrival started.
     ///
-    /// The order is claim, supersede, store, send: a process that dies in between leaves a claim whose rollout the next
+    /// The order is claim, store, supersede, send: a process that dies in between leaves a claim whose rollout the next
     /// arrival completes, or a rollout that the timer finds.
     pub async fn start_rollout(&self, publish: OfferPublish, identity: &Identity) -> Result<Started, PublishError> {
         let now = self.now();
@@ -114,15 +114,20 @@ impl Engine {
             self.store.claim_key(&publish.content_keys().joining, &claim).await?;
         }
         let rollout_id = claim.rollout_id;
+        let rollout = self.store_once(rollout_id, publish, now).await?;
+        // Only now, so that nobody is called off for a rollout that never came to be; what is cut off here is done before
+        // the rollout begins.
         for blocker in blockers {
             self.supersede(blocker, rollout_id).await?;
         }
-        self.create_rollout(rollout_id, publish, now).await?;
+        if rollout.state == RolloutState::Planning {
+            self.send_planning_message(&rollout).await?;
+        }
         Ok(Started { rollout_id, idempotency_key: key, is_duplicate })
     }
 
-    /// Stores the rollout unless it is there, and asks for its planning unless that has begun.
-    async fn create_rollout(&self, id: RolloutId, publish: OfferPublish, now: Timestamp) -> Result<(), EngineError> {
+    /// Stores the rollout unless it is there; returns it as it is stored.
+    async fn store_once(&self, id: RolloutId, publish: OfferPublish, now: Timestamp) -> Result<Rollout, EngineError> {
         let mut rollout = Rollout::new(id, publish, now);
         if rollout.publish.is_record_only() {
             rollout.state = RolloutState::Completed;
@@ -135,10 +140,7 @@ impl Engine {
         } else if let Some(known) = self.store.rollout(id).await? {
             rollout = known.value;
         }
-        if rollout.state == RolloutState::Planning {
-            self.send_planning_message(&rollout).await?;
-        }
-        Ok(())
+        Ok(rollout)
     }
 
     /// Who holds the content keys of a publish: the exact one, or the joining one where the earlier arrival named no

@@ -498,7 +498,7 @@ async fn a_panic_in_a_function_is_a_500_and_the_next_request_works() {
 }
 
 #[tokio::test]
-async fn a_publish_that_died_before_it_superseded_does_so_before_it_begins() {
+async fn a_publish_that_supersedes_and_could_not_send_is_completed_by_the_callers_second_try() {
     let mut world = World::new().await;
     world.deploy(5).await;
     let slow = json!({"canaries": 0, "waves": ["100%"], "maxInFlight": 1});
@@ -510,7 +510,6 @@ async fn a_publish_that_died_before_it_superseded_does_so_before_it_begins() {
     queue.set(Fault::Panic);
     let body = publish(json!({"version": "1.6.0", "supersede": true, "strategy": one_wave()}));
     assert_eq!(world.post("/api/offer-publishes", &body).await.0, StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(world.rollout(first).await["state"], "running");
     queue.set(Fault::None);
     let (status, answer) = world.post("/api/offer-publishes", &body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
