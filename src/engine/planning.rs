@@ -27,6 +27,13 @@ impl Engine {
         };
         if rollout.value.state == RolloutState::Planning {
             self.finish_superseding(&rollout.value).await?;
+            if let Some(on) = self.blocker(&rollout.value).await? {
+                rollout.value.state = RolloutState::Waiting { on };
+                if self.store.save_rollout(&rollout).await?.is_stored() {
+                    info!(rollout.id = %id, "Rollout {id} waits for rollout {on} to end");
+                }
+                return Ok(());
+            }
             let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.

@@ -224,7 +224,7 @@ impl Engine {
         let blockers = match self.refuse_or_supersede(&rollout.publish).await {
             Ok(blockers) => blockers,
             Err(PublishError::Engine(error)) => return Err(error),
-            // It was let in, so what would refuse it now came after it and is not its to end.
+            // It was let in, so what would refuse it now came after it, or it waits for it.
             Err(PublishError::OnItsWay { .. } | PublishError::Lower { .. }) => return Ok(()),
         };
         // Ids sort by the time they were made.
@@ -232,6 +232,21 @@ impl Engine {
             self.supersede(blocker, rollout.id).await?;
         }
         Ok(())
+    }
+
+    /// The older rollout of another version that this one must not run beside: it came at the same instant, so neither was
+    /// refused, or it went on meanwhile.
+    pub(super) async fn blocker(&self, rollout: &Rollout) -> Result<Option<RolloutId>, EngineError> {
+        let publish = &rollout.publish;
+        if publish.purpose != Purpose::RollOut || publish.supersede == Supersede::Replace {
+            return Ok(None);
+        }
+        let open = self.store.open_rollouts().await?;
+        let on_its_way = open.iter().map(|open| &open.value).filter(|other| {
+            let goes_on = matches!(other.state, RolloutState::Planning | RolloutState::Running);
+            goes_on && other.publish.plan == publish.plan && other.publish.version != publish.version
+        });
+        Ok(on_its_way.map(|other| other.id).filter(|id| *id < rollout.id).min())
     }
 
     /// Ends `blocker` in favour of `by`; its queued refreshes follow when the timer looks at it.

@@ -67,7 +67,7 @@ impl Engine {
                 self.ask_planner_if_lost(rollout).await?;
                 self.review_rollout(rollout.id).await
             }
-            RolloutState::Waiting { on } => self.start_if_free(rollout.id, *on).await,
+            RolloutState::Waiting { on } => self.start_if_free(rollout, *on).await,
             RolloutState::Canceled { superseded_by } => {
                 let event = superseded_by.map_or(Event::Cancel, |by| Event::Supersede { by });
                 self.call_off(rollout, &event).await
@@ -147,9 +147,17 @@ impl Engine {
         }
     }
 
-    /// Starts a rollout that waits for another, once that has ended.
-    async fn start_if_free(&self, id: RolloutId, on: RolloutId) -> Result<(), EngineError> {
-        let blocks = self.store.rollout(on).await?.is_some_and(|blocker| !blocker.value.state.is_ended());
+    /// Starts a rollout that waits for another, once that has ended, or has stopped at a lower version: then it takes its
+    /// place (design §4).
+    async fn start_if_free(&self, rollout: &Rollout, on: RolloutId) -> Result<(), EngineError> {
+        let id = rollout.id;
+        let blocks = self.store.rollout(on).await?.is_some_and(|blocker| match blocker.value.state {
+            RolloutState::Completed | RolloutState::Canceled { .. } => false,
+            RolloutState::Paused { .. } | RolloutState::Halted { .. } => {
+                blocker.value.publish.version > rollout.publish.version
+            }
+            _ => true,
+        });
         if blocks {
             return Ok(());
         }

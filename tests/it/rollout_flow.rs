@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Acceptance, OnPoll, OnPost, Outcome, Reply};
+use permafresh::rollout::RolloutId;
+use permafresh::store::Versioned;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::world::{World, application, one_wave, publish};
 
@@ -259,6 +262,29 @@ async fn another_version_waits_its_turn_or_takes_its_place_on_demand() {
     assert_eq!(done["counts"]["succeeded"], 10, "{done}");
     let counts = world.rollout(first).await["counts"].clone();
     assert_eq!((&counts["succeeded"], &counts["superseded"]), (&json!(2), &json!(8)), "{counts}");
+}
+
+#[tokio::test]
+async fn of_two_versions_posted_at_the_same_instant_the_second_waits_for_the_first() {
+    let world = World::new().await;
+    world.deploy(4).await;
+    let slow = json!({"canaries": 0, "waves": ["100%"], "maxInFlight": 1});
+    let first = world.publish(json!({"strategy": slow})).await;
+    // Both were let in before either was stored: the second one as its own post would have stored it.
+    let mut second = world.store.rollout(first).await.unwrap().unwrap().value;
+    second.id = RolloutId(Uuid::from_u128(first.0.as_u128() + 1));
+    second.publish.version = "1.6.0".parse().unwrap();
+    assert!(world.store.save_rollout(&Versioned::new(second.clone())).await.unwrap().is_stored());
+    world.run_due().await;
+    world.advance(Duration::from_secs(121));
+    world.run_due().await;
+    let waiting = world.rollout(second.id).await;
+    assert_eq!(waiting["state"], "waiting", "{waiting}");
+    assert!(waiting["why"].as_str().unwrap().contains(&first.to_string()));
+    assert_eq!(world.settle(first, HOUR).await["counts"]["succeeded"], 4);
+    let done = world.settle(second.id, HOUR).await;
+    assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(4)), "{done}");
+    assert_eq!(world.simulator.stats().overlapping_operations, 0);
 }
 
 #[tokio::test]
