@@ -82,7 +82,7 @@ pub enum Punctuality {
 }
 
 impl TimerInfo {
-    /// `wall_clock` is true for schedules that keep to it; `times` is `None` without a monitor.
+    /// For one run; `times` is `None` without a monitor.
     pub fn new(schedule: &crate::ncrontab::Schedule, times: Option<TimerTimes>, punctuality: Punctuality) -> Self {
         Self {
             schedule: TimerSchedule { adjust_for_dst: schedule.keeps_to_the_wall_clock() },

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{header, uri::PathAndQuery};
 use http_body_util::BodyExt as _;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
@@ -21,10 +22,14 @@ use crate::{
     queue::{Outgoing, Queue, QueueError},
 };
 
+/// How long the end of a process may take to be noticed after its port is closed.
+const DEATH_NOTICED: Duration = Duration::from_millis(250);
+
 /// How closely the real host is followed where it helps nobody (contracts/custom-handler.md §11, E13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fidelity {
-    /// An answer that would hang until the timeout fails at once, and outputs that look like base64 are warned about.
+    /// An answer that would hang until the timeout fails at once, outputs that look like base64 are warned about, and
+    /// an event that meets a handler just dead waits for the next one instead of failing.
     #[default]
     Kinder,
     /// As the real host does.
@@ -65,6 +70,8 @@ pub struct Invoker {
     pub sink: LineSink,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Woken whenever the handler has answered: what it sent meanwhile can be received.
+    pub answered: Notify,
 }
 
 /// The invocation failed.
@@ -107,8 +114,18 @@ impl Invoker {
         invocation: Uuid,
         body: Bytes,
     ) -> Result<Option<HttpAnswer>, InvocationError> {
-        let running = self.ready().await?;
-        let envelope = self.within_time(running, self.call(target, running, invocation, body)).await??;
+        let mut running = self.ready().await?;
+        let envelope = loop {
+            match self.within_time(running, self.call(target, running, invocation, body.clone())).await? {
+                // Nothing was sent: the handler has died and only its supervisor does not know yet.
+                Err(InvocationError::Client(ClientError::Unreachable { .. }))
+                    if self.fidelity == Fidelity::Kinder && self.process.ends_within(running, DEATH_NOTICED).await =>
+                {
+                    running = self.ready().await?;
+                }
+                called => break called?,
+            }
+        };
         for text in &envelope.logs {
             self.sink.take(HandlerLine { severity: Severity::Information, text });
         }
@@ -144,13 +161,15 @@ impl Invoker {
     /// # Errors
     /// If it takes longer.
     pub async fn within_time<F: Future>(&self, running: Running, work: F) -> Result<F::Output, InvocationError> {
-        let Some(limit) = self.function_timeout else {
-            return Ok(work.await);
+        let done = match self.function_timeout {
+            None => Ok(work.await),
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| {
+                self.process.timed_out(running.generation);
+                InvocationError::TimedOut { limit_ms: limit.as_millis() }
+            }),
         };
-        tokio::time::timeout(limit, work).await.map_err(|_| {
-            self.process.timed_out(running.generation);
-            InvocationError::TimedOut { limit_ms: limit.as_millis() }
-        })
+        self.answered.notify_waiters();
+        done
     }
 
     async fn call(

@@ -48,6 +48,9 @@ impl Launch {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        // Ctrl-C is for the host, which lets the handler finish what it is doing before it kills it.
+        #[cfg(unix)]
+        command.process_group(0);
         command
     }
 

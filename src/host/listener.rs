@@ -66,6 +66,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.options.max_concurrent_calls));
         let (finished, settling) = mpsc::unbounded_channel();
         let settling = tokio::spawn(settle(Arc::clone(&self.queue), self.trigger.queue.clone(), settling));
+        let work = self.work();
         let mut stopping = self.stopping.clone();
         let mut gap = SHORTEST_GAP;
         let mut failing = false;
@@ -76,6 +77,8 @@ impl Listener {
             };
             let Some(mut free) = free else { break };
             let asked = free.num_permits();
+            // Made before the queue is looked at, so that no answer in between is missed.
+            let answered = self.invoker.answered.notified();
             let wait = match self.queue.receive(&self.trigger.queue, asked, self.lock).await {
                 Ok(deliveries) => {
                     if failing {
@@ -86,7 +89,7 @@ impl Listener {
                     let drained = deliveries.len() < asked;
                     for delivery in deliveries {
                         if let Some(place) = free.split(1) {
-                            self.begin(delivery, place, finished.clone());
+                            begin(Arc::clone(&work), delivery, place, finished.clone());
                         }
                     }
                     if drained { gap } else { Duration::ZERO }
@@ -101,8 +104,14 @@ impl Listener {
             };
             drop(free);
             if !wait.is_zero() {
+                // Messages are sent by the handler while it answers, so an answer is a reason to look again.
+                let sent_perhaps = async {
+                    tokio::time::sleep(SHORTEST_GAP).await;
+                    answered.await;
+                };
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
+                    () = sent_perhaps, if !failing => {}
                     () = self.stopping.wait() => {}
                 }
             }
@@ -113,21 +122,24 @@ impl Listener {
         }
     }
 
-    fn begin(&self, delivery: Delivery, place: OwnedSemaphorePermit, finished: mpsc::UnboundedSender<Finished>) {
-        let work = Work {
+    fn work(&self) -> Arc<Work> {
+        Arc::new(Work {
             target: Arc::clone(&self.target),
             invoker: Arc::clone(&self.invoker),
             queue: Arc::clone(&self.queue),
             trigger: self.trigger.clone(),
             lock: self.lock,
             renewed_for: self.options.max_auto_lock_renewal,
-        };
-        tokio::spawn(async move {
-            let outcome = work.deliver(&delivery).await;
-            // Without the settling side the lock runs out by itself and the message comes again.
-            let _nobody = finished.send(Finished { lock: delivery.lock, outcome, place });
-        });
+        })
     }
+}
+
+fn begin(work: Arc<Work>, delivery: Delivery, place: OwnedSemaphorePermit, finished: mpsc::UnboundedSender<Finished>) {
+    tokio::spawn(async move {
+        let outcome = work.deliver(&delivery).await;
+        // Without the settling side the lock runs out by itself and the message comes again.
+        let _nobody = finished.send(Finished { lock: delivery.lock, outcome, place });
+    });
 }
 
 /// All the places that are free, at least one. `None` if there will be none.

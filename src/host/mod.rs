@@ -41,7 +41,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 use uuid::Uuid;
 
 use self::{
@@ -243,6 +247,7 @@ impl Host {
             queue: Arc::clone(&config.queue),
             sink: config.sink.clone(),
             clock: Arc::clone(&config.clock),
+            answered: Notify::new(),
         });
 
         let mut work = JoinSet::new();

@@ -226,3 +226,27 @@ fn text_plain() -> (HeaderName, HeaderValue) {
 fn scalar(value: &RawValue) -> String {
     element(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_was_taken_for_base64_is_told_of_but_not_one_in_an_array() {
+        let binding = |name: &str, base64| Output {
+            name: name.to_owned(),
+            kind: OutputKind::Queue { queue: "q".to_owned(), base64 },
+        };
+        let bindings = [
+            binding("bare", Base64::Decoded),
+            binding("array", Base64::Decoded),
+            binding("binary", Base64::Kept),
+            binding("plain", Base64::Decoded),
+        ];
+        let envelope = serde_json::from_str::<Envelope>(
+            r#"{"Outputs": {"bare": "done", "array": ["done"], "binary": "done", "plain": "done!"}}"#,
+        );
+        let results = results(&bindings, &envelope.expect("this is an envelope")).expect("nothing fails");
+        assert_eq!(results.taken_for_base64, ["bare"]);
+    }
+}

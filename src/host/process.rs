@@ -115,6 +115,13 @@ impl HandlerProcess {
         }
     }
 
+    /// Whether that handler is known to be gone before the time is up.
+    pub async fn ends_within(&self, running: Running, limit: Duration) -> bool {
+        let mut phase = self.phase.clone();
+        let gone = phase.wait_for(|phase| *phase != Phase::Ready(running));
+        tokio::time::timeout(limit, gone).await.is_ok()
+    }
+
     /// An invocation ran out of time: the handler is killed after a grace and started again, uncounted.
     pub fn timed_out(&self, generation: u64) {
         // A supervisor that is gone has killed the handler already.
@@ -190,7 +197,6 @@ impl Supervisor {
                     Some(format!("did not answer within {} ms", self.initialization_timeout.as_millis()))
                 }
             };
-            phase.send_replace(Phase::Starting);
             if let Some(failure) = failure {
                 let last_errors = errors.lines();
                 tracing::error!(generation, "the handler {failure}{}", quoted(&last_errors));
@@ -255,6 +261,8 @@ impl Supervisor {
                 () = grace_over, if kill_at.is_some() => break Ended::InvocationTimedOut,
             }
         };
+        // From here on invocations wait; otherwise messages would use up their deliveries on a handler that is gone.
+        phase.send_replace(Phase::Starting);
         // What is in flight has to fail before the next start, so the process goes first.
         let _gone = child.start_kill();
         let _late = tokio::time::timeout(KILL_WAIT, child.wait()).await;

@@ -59,7 +59,7 @@ async fn any_status_and_header_of_a_proxied_response_is_passed_on() {
 #[tokio::test]
 async fn bodies_stream_through_both_ways() {
     let stub = Stub::answering(|_| {
-        let pieces = futures_util::stream::iter(["one", "two"].map(|piece| Ok::<_, std::io::Error>(piece)));
+        let pieces = futures_util::stream::iter(["one", "two"].map(Ok::<_, std::io::Error>));
         Response::new(Body::from_stream(pieces.chain(futures_util::stream::pending())))
     })
     .await;

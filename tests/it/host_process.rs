@@ -84,6 +84,35 @@ async fn e1_an_executable_that_does_not_exist_stops_the_host_and_is_named() {
 }
 
 #[tokio::test]
+async fn an_invocation_that_waits_in_vain_for_a_handler_that_only_restarts_stops_the_host() {
+    let stub = Stub::answering(|_| done()).await;
+    let changes = json!({"customHandler": {"initializationTimeout": "00:00:00.2"}});
+    let ground = Ground::new(&stub, &changes, &[("F", http_function("f"))]).setting("STUB_IS_SLOW", "1");
+    let host = ground.start().await;
+    let restarts = async {
+        for start in 1.. {
+            stub.tell(start, "exit 200").await;
+        }
+    };
+    let got = tokio::select! {
+        got = get(&host, "/api/f") => got,
+        () = restarts => unreachable!("it goes on for ever"),
+    };
+    assert_eq!((got.status, got.body.as_str()), (500, ""));
+    assert_eq!(host.stopped().await, StopReason::HandlerNeverReady { waited_ms: 800 });
+}
+
+#[tokio::test]
+async fn e1_code_0_before_the_first_answer_runs_the_start_budget_out() {
+    let stub = Stub::answering(|_| done()).await;
+    let changes = json!({"customHandler": {"initializationTimeout": "00:00:00.2"}});
+    let ground = Ground::new(&stub, &changes, &[("F", http_function("f"))]).setting("STUB_IS_SLOW", "1");
+    let _host = ground.start().await;
+    stub.tell(1, "exit 0").await;
+    stub.wait_for_starts(2).await;
+}
+
+#[tokio::test]
 async fn e1_settings_override_what_host_json_says_of_the_handler() {
     let stub = Stub::answering(|_| done()).await;
     let changes = json!({"customHandler": {"description": {"defaultExecutablePath": "no-such-handler"}}});

@@ -51,6 +51,30 @@ async fn e9_a_failed_message_comes_again_at_once_and_is_dead_at_the_limit() {
 }
 
 #[tokio::test]
+async fn e9_messages_in_flight_when_the_handler_dies_cost_one_delivery_and_come_again_once_it_is_back() {
+    let stub = Stub::awaiting(|call| {
+        Box::pin(async move {
+            match call.json()["Metadata"]["DeliveryCount"].as_str() {
+                Some("1") => std::future::pending().await,
+                _ => done(),
+            }
+        })
+    })
+    .await;
+    let ground = Ground::new(&stub, &json!({}), &[("F", queue_function("binary"))]);
+    for _ in 0..10 {
+        ground.queue.put("orders", b"x");
+    }
+    let _host = ground.start().await;
+    stub.wait_for_calls(10).await;
+    stub.tell(1, "exit 1").await;
+    eventually("an empty queue", || ground.queue.is_empty()).await;
+    assert_eq!((stub.calls().len(), ground.queue.dead().len()), (20, 0));
+    let last = stub.calls().into_iter().skip(10);
+    assert!(last.into_iter().all(|call| call.json()["Metadata"]["DeliveryCount"] == "2"));
+}
+
+#[tokio::test]
 async fn as_many_run_at_once_as_host_json_says_and_no_more() {
     let gate = Arc::new(Semaphore::new(0));
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
