@@ -18,6 +18,7 @@ mod arm_wire;
 mod cli;
 mod contracts;
 mod demo;
+mod handler;
 mod host_answers;
 mod host_envelope;
 mod host_functions;
