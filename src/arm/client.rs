@@ -21,7 +21,7 @@ use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
-use crate::rollout::failure::POLLING_URL_REFUSED;
+use crate::rollout::failure::{NO_TOKEN, POLLING_URL_REFUSED};
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
 
@@ -395,7 +395,7 @@ impl Outcome {
     }
 
     fn without_token(error: NoToken) -> Self {
-        let error = RemoteError { status: None, code: "NoToken".to_owned(), message: error.to_string() };
+        let error = RemoteError { status: None, code: NO_TOKEN.to_owned(), message: error.to_string() };
         Self::Unanswered { error, wait: None, throttled_for: None }
     }
 }

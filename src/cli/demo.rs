@@ -1,21 +1,28 @@
 //! `permafresh demo`: the whole loop on one machine, with Azure simulated.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::local::{self, LocalService};
+use super::plain_text::counted;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
 use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
 use crate::host::LineSink;
 use crate::rollout::ApplicationId;
+use crate::settings;
 use crate::telemetry::{self, Reader};
 
+/// What to do when the demo does not go as it should.
+const LOOK_CLOSER: &str = "run it again with --verbose and look at the log";
 /// The version that every deployment has at first.
 const DEPLOYED: &str = "1.4.0";
 /// The version that is published.
@@ -57,6 +64,8 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let folder = tempfile::tempdir()
         .context("cannot make a temporary folder")
         .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder"))?;
+    // Listened for before anything is started, so that no moment is left in which a signal would leave something behind.
+    let interrupted = interruption()?;
     let azure = SimulatedAzure::start(&args).await?;
     let service = service(&args, folder.path(), &azure)?;
     let sink = match args.verbose {
@@ -64,9 +73,29 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
         false => LineSink::new(|_| {}),
     };
     let host = local::start_host(&service, sink).await?;
-    let played = play(&args, &service, host.local_addr().port(), &azure).await;
+    let played = tokio::select! {
+        played = play(&args, &service, host.local_addr().port(), &azure) => played,
+        reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
+        () = interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
+    };
     host.shutdown(Duration::from_secs(2)).await;
     played.map(|()| Exit::Success)
+}
+
+/// Resolves at Ctrl-C, or when the process is asked to end.
+fn interruption() -> Result<impl Future<Output = ()>, Failure> {
+    let listen = |kind| {
+        signal(kind)
+            .context("cannot listen for the signal to end")
+            .map_err(|error| Failure::new(error, "start it again"))
+    };
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// Imports, publishes, watches, sums up.
@@ -76,24 +105,23 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         key: service.keys.first().cloned(),
         key_file: None,
     })?;
-    output::say(&format!("simulated Azure Resource Manager at {}", azure.simulator.endpoint()));
-    output::say(&format!("service at {} (its function key is made for this run)", client.url()));
-    let imported = client.import_rows(&azure.rows()).await?;
-    output::say(&format!("{} deployments imported, all with version {DEPLOYED}", imported.imported));
+    output::say("A version was published, and the deployments that customers run do not have its permissions yet.\n");
+    output::say(&format!("  Azure        simulated, at {}", azure.simulator.endpoint()));
+    output::say(&format!("  the service  the real one, at {}", client.url()));
+    let imported = client.import_rows(&azure.rows()).await?.imported;
+    output::say(&format!("  registered   {}, every one with version {DEPLOYED}", counted(imported, "deployment")));
     let accepted = client.publish(&publish()).await?;
-    output::say(&format!("version {PUBLISHED} published; rollout {}", accepted.rollout_id));
+    output::say(&format!("  published    version {PUBLISHED}, which starts rollout {}", accepted.rollout_id));
     let again = client.publish(&publish()).await?;
     if again.duplicate_of == Some(accepted.rollout_id) {
-        output::say("the same publish posted again: known already, nothing starts twice");
+        output::say("  once more    the same publish: known already, so nothing starts twice");
     }
+    output::say("");
     let ended = watch::until_it_rests(&client, accepted.rollout_id, Duration::from_millis(250)).await?;
+    output::say("");
     let refreshes = watch::needing_attention(&client, accepted.rollout_id).await?;
     output::print(&summary::summary(&ended, &refreshes))?;
-    let stats = azure.simulator.stats();
-    output::print(&format!(
-        "\nAzure was asked: {} times to refresh, {} looks at operations, {} applications read, {} tokens; {} answers told us to wait, {} looks came too early.\n",
-        stats.posts, stats.polls, stats.reads, stats.tokens, stats.throttled, stats.impatient_polls
-    ))?;
+    output::print(&azure.seen())?;
     let ended_as_planned = match args.bad_permission {
         true => ended.state == RolloutWord::Halted,
         false => ended.state == RolloutWord::Completed,
@@ -103,7 +131,7 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
     }
     let error =
         anyhow::anyhow!("the rollout ended {}, which the demo does not expect", summary::state_text(ended.state));
-    Err(Failure::new(error, "run it again with --verbose and look at the log"))
+    Err(Failure::new(error, LOOK_CLOSER))
 }
 
 fn publish() -> PublishRequest {
@@ -133,16 +161,12 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
         ("POLL_SCHEDULE", "*/1 * * * * *"),
         ("LOCAL_FUNCTION_KEYS", &key),
         ("MODE", "act"),
-        ("OFFERS", "[]"),
-        // Whoever runs the demo may have an identity of their own; it is not for a simulator.
-        ("AZURE_TENANT_ID", ""),
-        ("AZURE_CLIENT_ID", ""),
-        ("AZURE_CLIENT_SECRET", ""),
-        ("ServiceBusConnection", ""),
-        ("WEBSITE_INSTANCE_ID", ""),
     ];
-    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    local::built_in(own, args.port)
+    // Whoever runs the demo may have settings of their own, an identity among them; those are not for a simulator.
+    let absent = settings::ALL.iter().map(|setting| setting.name).chain(["WEBSITE_INSTANCE_ID"]);
+    let mut values: BTreeMap<String, String> = absent.map(|name| (name.to_owned(), String::new())).collect();
+    values.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    local::built_in(values, args.port)
 }
 
 /// Azure for the length of a demo.
@@ -177,22 +201,30 @@ impl SimulatedAzure {
         if args.bad_permission {
             self.simulator.bad_version(PUBLISHED, "Microsoft.KeyVault/vaults/secrets/getSecret/action");
         }
-        let failing = |code, message| vec![OnPost::Accept(Acceptance::ending(Outcome::failed(code, message)))];
-        let odd: Vec<Vec<OnPost>> = vec![
-            vec![OnPost::Reply(Reply::throttled(4))],
+        let ending = |outcome| vec![OnPost::Accept(Acceptance::ending(outcome))];
+        let harmless = [
+            vec![OnPost::Reply(Reply::throttled(3))],
             vec![OnPost::Reply(Reply::forbidden())],
-            failing(
+            vec![OnPost::Reply(Reply::throttled(3)), OnPost::Reply(Reply::unavailable(1))],
+            vec![OnPost::Reply(Reply::wrong_tenant("5d0f7a10-0000-4000-8000-00000000c001"))],
+            vec![OnPost::Reply(Reply::busy().with("Retry-After", 2))],
+        ];
+        let failing = [
+            ending(Outcome::failed(
                 "RequestDisallowedByPolicy",
                 "The policy 'Only approved role assignments' of this tenant disallows the change.",
-            ),
-            vec![OnPost::Reply(Reply::throttled(6)), OnPost::Reply(Reply::unavailable(2))],
-            failing("InternalServerError", "The server encountered an error. Please retry after some time."),
-            vec![OnPost::Reply(Reply::wrong_tenant("5d0f7a10-0000-4000-8000-00000000c001"))],
-            vec![OnPost::Accept(Acceptance::ending(Outcome::canceled()))],
+            )),
+            ending(Outcome::failed(
+                "InternalServerError",
+                "The server encountered an error. Please retry after some time.",
+            )),
             vec![OnPost::Reply(Reply::error(400, "InvalidTargetVersion", "The plan has no such package."))],
-            vec![OnPost::Reply(Reply::busy().with("Retry-After", 3))],
+            ending(Outcome::canceled()),
         ];
-        let behind_the_second_wave = self.applications.iter().skip(self.applications.len().div_ceil(10) + 5);
+        let behind = self.applications.len().div_ceil(10);
+        // No more than the failure budget allows, or the rollout would pause.
+        let odd = harmless.into_iter().chain(failing.into_iter().take((self.applications.len() - behind) / 20));
+        let behind_the_second_wave = self.applications.iter().skip(behind + 5);
         for (application, scripts) in behind_the_second_wave.clone().step_by(7).zip(odd) {
             self.simulator.on_post(application, scripts);
         }
@@ -201,6 +233,30 @@ impl SimulatedAzure {
                 self.simulator.on_post(application, [OnPost::Reply(Reply::throttled(3))]);
             }
         }
+    }
+
+    /// What Azure saw of the service.
+    fn seen(&self) -> String {
+        let stats = self.simulator.stats();
+        let mut text = String::from("\n");
+        let untouched =
+            self.applications.iter().filter(|application| self.simulator.posts_of(application) == 0).count();
+        if untouched > 0 {
+            let _ = writeln!(text, "{} were not touched.", counted(untouched as u64, "deployment"));
+        }
+        let _ = writeln!(
+            text,
+            "Azure was asked {} to refresh, {} how it goes, and {} for an application; {} Azure said to wait, {}.",
+            times(stats.posts),
+            times(stats.polls),
+            times(stats.reads),
+            times(stats.waits),
+            match stats.impatient_posts + stats.impatient_polls {
+                0 => "and was never asked before its time".to_owned(),
+                early => format!("but {} it was asked before its time", times(early)),
+            }
+        );
+        text
     }
 
     fn rows(&self) -> Vec<DeploymentRow> {
@@ -216,6 +272,10 @@ impl SimulatedAzure {
         };
         self.applications.iter().map(row).collect()
     }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// One application in a subscription of its own.

@@ -29,6 +29,9 @@ pub enum DeploymentsCommand {
     /// List the deployments that are known
     #[command(after_help = "Examples:\n  permafresh deployments list --offer ledger --plan standard")]
     List {
+        /// Only those of this publisher
+        #[arg(long)]
+        publisher: Option<String>,
         /// Only those of this offer
         #[arg(long)]
         offer: Option<String>,
@@ -94,8 +97,9 @@ impl FromStr for DeploymentRef {
 /// Does one of the commands.
 pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
     match command {
-        DeploymentsCommand::List { offer, plan, json, service } => {
-            list(&ApiClient::new(&service)?, offer.as_deref(), plan.as_deref(), json).await
+        DeploymentsCommand::List { publisher, offer, plan, json, service } => {
+            let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
+            list(&ApiClient::new(&service)?, &wanted, json).await
         }
         DeploymentsCommand::Import { file, format, service } => {
             let format = format.or_else(|| by_extension(&file)).ok_or_else(|| {
@@ -115,20 +119,26 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
     }
 }
 
-async fn list(client: &ApiClient, offer: Option<&str>, plan: Option<&str>, json: bool) -> Result<Exit, Failure> {
+async fn list(client: &ApiClient, wanted: &[(&str, Option<String>)], json: bool) -> Result<Exit, Failure> {
     let action = "list the deployments";
-    let query: Vec<_> = [("offer", offer), ("plan", plan)]
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("{name}={}", utf8_percent_encode(value?, NON_ALPHANUMERIC))))
+    // The service looks for whole plans only; what names less is chosen here.
+    let query: Option<Vec<_>> = wanted
+        .iter()
+        .map(|(name, value)| Some(format!("{name}={}", utf8_percent_encode(value.as_deref()?, NON_ALPHANUMERIC))))
         .collect();
-    let path =
-        if query.is_empty() { "/api/deployments".to_owned() } else { format!("/api/deployments?{}", query.join("&")) };
-    let mut values: Vec<Value> = client.list(action, &path, usize::MAX).await?;
-    // A service that does not know these filters answers with all.
-    let has = |value: &Value, name: &str, wanted: Option<&str>| {
-        wanted.is_none_or(|wanted| value[name].as_str().is_some_and(|word| word.eq_ignore_ascii_case(wanted)))
+    let values = match query {
+        Some(query) => client.list(action, &format!("/api/deployments?{}", query.join("&")), usize::MAX).await?,
+        None => {
+            let mut values: Vec<Value> = client.list(action, "/api/deployments", usize::MAX).await?;
+            values.retain(|value| {
+                let is = |name: &str, wanted: &str| {
+                    value[name].as_str().is_some_and(|word| word.eq_ignore_ascii_case(wanted))
+                };
+                wanted.iter().all(|(name, wanted)| wanted.as_deref().is_none_or(|wanted| is(name, wanted)))
+            });
+            values
+        }
     };
-    values.retain(|value| has(value, "offer", offer) && has(value, "plan", plan));
     if json {
         output::print_json(&values)?;
         return Ok(Exit::Success);

@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,6 +13,9 @@ use super::wiring;
 use crate::functions::{self, Handle};
 use crate::settings::{self, Settings};
 use crate::telemetry::{self, Format, Reader};
+
+/// How often the handler looks whether its host is still there.
+const PARENT_LOOK: Duration = Duration::from_secs(1);
 
 /// Serve the functions to an Azure Functions host (this is what the host starts)
 ///
@@ -43,6 +47,7 @@ pub async fn run(args: HandlerArgs) -> Result<Exit, Failure> {
 
 /// Answers `GET /` on `listener` at once, then initialises; what else comes early waits for that.
 async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Result<Exit, Failure> {
+    let host = parent();
     let (ready, handle) = Handle::later();
     let server = tokio::spawn(axum::serve(listener, functions::router(handle)).into_future());
     telemetry::start(Reader::FunctionsHost(format));
@@ -52,7 +57,32 @@ async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Res
     let app = app.and_then(|app| app).map_err(|error| Failure::new(error, "correct the setting that names it"))?;
     ready.send_replace(Some(Arc::new(app)));
     tracing::info!("The functions are ready");
-    let served = server.await.context("the server was cut off").and_then(|served| Ok(served?));
-    served.map_err(|error| Failure::new(error, "the host starts the handler again"))?;
-    Ok(Exit::Success)
+    let server = async { server.await.context("the server was cut off").and_then(|served| Ok(served?)) };
+    // Code 0 would tell the host that all is well (contracts/custom-handler.md §3).
+    tokio::select! {
+        served = server => {
+            let error = served.err().unwrap_or_else(|| anyhow::anyhow!("the server ended"));
+            Err(Failure::new(error, "the host starts the handler again"))
+        }
+        () = is_gone(host) => Err(Failure::new(anyhow::anyhow!("the host that started this handler is gone"), "start the host again")),
+    }
+}
+
+/// The process that started this one, or who took its place; nothing where the system does not say.
+#[cfg(unix)]
+fn parent() -> Option<u32> {
+    Some(std::os::unix::process::parent_id())
+}
+
+#[cfg(not(unix))]
+fn parent() -> Option<u32> {
+    None
+}
+
+/// Resolves when the process that started this one has ended without a word: nobody else would ever end this one.
+async fn is_gone(host: Option<u32>) {
+    let mut look = tokio::time::interval(PARENT_LOOK);
+    while parent() == host {
+        look.tick().await;
+    }
 }

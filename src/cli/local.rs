@@ -17,6 +17,7 @@ use super::{output, wiring};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{FunctionKeys, Host, HostConfig, LineSink, RunningHost};
 use crate::settings::{self, Secret, Settings, StateStore, named_by_functions};
+use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{self, Format, Reader};
 
 const EXAMPLES: &str = "\
@@ -61,14 +62,14 @@ pub struct LocalService {
     pub keys: Vec<Secret>,
     /// The port to listen on; 0 takes a free one.
     pub port: u16,
+    /// The form of the handler's log.
+    pub log_format: Format,
 }
 
 /// Serves until Ctrl-C.
 pub async fn run(args: LocalArgs) -> Result<Exit, Failure> {
     telemetry::start(Reader::Terminal(args.log_format));
-    let service = prepare(&args, settings::environment())?;
-    wiring::log_remarks(&service.settings);
-    serve(service).await
+    serve(prepare(&args, settings::environment())?).await
 }
 
 /// Starts the embedded host, prints the line with its address, and serves until Ctrl-C or until the host gives up.
@@ -100,6 +101,8 @@ pub async fn start_host(service: &LocalService, sink: LineSink) -> Result<Runnin
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let queue = wiring::queue(&service.settings, Arc::clone(&clock))?;
         let store = wiring::store_path(&service.settings)?;
+        // The handler opens it too, but would be started in vain again and again where that cannot be done.
+        SqliteStore::open(store).context("cannot open the store")?;
         let state = wiring::beside(store, ".host");
         let (root, functions) = (service.script_root.path().to_owned(), service.script_root.functions());
         let mut config = HostConfig::new(root, functions, state, queue, clock);
@@ -129,6 +132,12 @@ fn handler_environment(service: &LocalService) -> anyhow::Result<BTreeMap<String
         "AzureFunctionsJobHost__customHandler__description__defaultExecutablePath".to_owned(),
         program.display().to_string(),
     );
+    // Else the handler would go by FUNCTIONS_WORKER_RUNTIME, which local settings name for Azure's own tools.
+    let format = match service.log_format {
+        Format::Json => "--log-format=json",
+        Format::Text => "--log-format=text",
+    };
+    values.insert("AzureFunctionsJobHost__customHandler__description__arguments__1".to_owned(), format.to_owned());
     let store =
         std::path::absolute(wiring::store_path(&service.settings)?).context("cannot find the store's full path")?;
     values.insert("STATE_STORE".to_owned(), format!("sqlite:{}", store.display()));
@@ -143,7 +152,7 @@ pub fn print_listening(port: u16) -> Result<(), Failure> {
 fn prepare(args: &LocalArgs, environment: BTreeMap<String, String>) -> Result<LocalService, Failure> {
     let script_root = script_root(args.root.as_deref())?;
     let values = with_defaults(environment, local_settings(script_root.path())?);
-    from_values(script_root, values, args.port)
+    Ok(LocalService { log_format: args.log_format, ..from_values(script_root, values, args.port)? })
 }
 
 /// A service over the built-in script root with these settings and nothing else but defaults.
@@ -154,7 +163,7 @@ pub(super) fn built_in(values: BTreeMap<String, String>, port: u16) -> Result<Lo
 fn from_values(script_root: ScriptRoot, values: BTreeMap<String, String>, port: u16) -> Result<LocalService, Failure> {
     let settings = wiring::settings(&values)?;
     let keys = function_keys(&settings)?;
-    Ok(LocalService { script_root, values, settings, keys, port })
+    Ok(LocalService { script_root, values, settings, keys, port, log_format: Format::Text })
 }
 
 fn written_out() -> Result<ScriptRoot, Failure> {

@@ -135,7 +135,9 @@ fn actions(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView]) 
         groups.entry((rank(error.actor), error.code.to_lowercase())).or_default().push((refresh, error));
     }
     if groups.is_empty() {
-        if rollout.state == RolloutWord::Completed && rollout.counts.handed_over == 0 {
+        if rollout.state == RolloutWord::Completed && rollout.counts.total == 0 {
+            text.push_str("\nNo deployment of this plan is known: import some with `permafresh deployments import`, then POST /api/rollouts with the same body.\n");
+        } else if rollout.state == RolloutWord::Completed && rollout.counts.handed_over == 0 {
             text.push_str("\nNobody has to act.\n");
         }
         return;
@@ -261,6 +263,7 @@ fn what_to_do(error: &ErrorView) -> &'static str {
             _,
             "authorizationfailed" | "forbidden" | "linkedauthorizationfailed" | "denyassignmentauthorizationfailed",
         ) => "grant the identity the rights that the message names, then retry",
+        (_, "notoken") => "give the service an identity that gets tokens, as the message says, then retry",
         (_, "timedout") => "retry; if it happens again, open a support request with the correlation id",
         (Actor::Publisher, _) => "look at the message and at the application in the Azure portal, then retry",
         (Actor::Customer, _) => "send the message to the customer; retry when they have acted",
@@ -305,6 +308,12 @@ mod tests {
             text,
             "fabrikam/ledger/standard 1.4.0 (live, all deployments): completed after 42 s\n  rollout 01990000-0000-7000-8000-000000000001\n\n3 succeeded, 3 in all\n\nNobody has to act.\n"
         );
+    }
+
+    #[test]
+    fn a_rollout_that_found_nobody_says_what_is_missing() {
+        let text = summary(&rollout("completed", serde_json::json!({})), &[]);
+        assert!(text.contains("permafresh deployments import") && !text.contains("Nobody has to act"), "{text}");
     }
 
     #[test]

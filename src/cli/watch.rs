@@ -91,8 +91,13 @@ fn is_passing(error: &ClientError) -> bool {
 
 /// What is shown while a rollout goes on.
 enum Progress {
-    /// At a terminal.
-    Bar(ProgressBar),
+    /// At a terminal; a line stays for each wave that is done.
+    Bar {
+        /// The bar.
+        bar: ProgressBar,
+        /// The wave that is shown.
+        wave: u32,
+    },
     /// Elsewhere: a line when something has changed.
     Lines {
         /// The line before.
@@ -106,9 +111,9 @@ impl Progress {
             return Self::Lines { last: String::new() };
         }
         let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}");
+        let style = ProgressStyle::with_template("{elapsed:>4} {bar:30.green} {pos}/{len}  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::Bar(bar)
+        Self::Bar { bar, wave: 0 }
     }
 
     fn show(&mut self, rollout: &RolloutView) {
@@ -119,7 +124,13 @@ impl Progress {
         let state = summary::state_text(rollout.state);
         let why = rollout.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
         match self {
-            Self::Bar(bar) => {
+            Self::Bar { bar, wave: shown } => {
+                if rollout.wave > *shown {
+                    if *shown > 0 {
+                        bar.println(format!("  wave {shown} of {} done", rollout.waves.max(rollout.wave)));
+                    }
+                    *shown = rollout.wave;
+                }
                 bar.set_length(rollout.counts.total);
                 bar.set_position(summary::ended(&rollout.counts));
                 bar.set_message(format!("{state}{wave}; {}{why}", attention(rollout)));
@@ -133,7 +144,7 @@ impl Progress {
 
     fn line(&mut self, text: &str) {
         match self {
-            Self::Bar(bar) => bar.println(plain(text)),
+            Self::Bar { bar, .. } => bar.println(plain(text)),
             Self::Lines { last } if last != text => {
                 output::say(&plain(text));
                 text.clone_into(last);
@@ -143,7 +154,7 @@ impl Progress {
     }
 
     fn end(&mut self) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar { bar, .. } = self {
             bar.finish_and_clear();
         }
     }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::failure::{Exit, Failure};
 use crate::access::credential::{IdentityConfig, TokenSource};
-use crate::arm::{ArmClient, ArmConfig};
+use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
@@ -59,11 +59,12 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
     let path = store_path(settings)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path).context("cannot open the store")?);
     let queue = queue(settings, Arc::clone(&clock))?;
-    let tokens = TokenSource::new(identity(settings), http_client()?, Arc::clone(&clock));
+    let tokens = TokenSource::new(identity(settings), token_client(settings)?, Arc::clone(&clock));
     let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
     arm.audience.clone_from(&settings.arm.audience);
     arm.api_version.clone_from(&settings.arm.api_version);
     arm.max_concurrency = settings.arm.max_concurrency;
+    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
     let arm =
         ArmClient::new(arm, Arc::new(tokens), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
@@ -96,8 +97,14 @@ pub(super) fn beside(path: &Path, behind: &str) -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "wiring is where clients are made")]
-fn http_client() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().context("cannot make an HTTP client")
+fn token_client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let builder = match settings.identity.credential {
+        // Its endpoint is on this very machine, and speaks plain HTTP that no proxy should see.
+        Credential::ManagedIdentity { .. } => builder.no_proxy(),
+        Credential::ClientSecret { .. } | Credential::DeveloperTools => builder,
+    };
+    builder.build().context("cannot make an HTTP client")
 }
 
 fn identity(settings: &Settings) -> IdentityConfig {

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
-use self::wire::problem;
+use self::wire::{Reason, problem};
 use crate::engine::Engine;
 use crate::ncrontab::Schedule;
 
@@ -95,12 +95,9 @@ pub fn router(handle: Handle) -> Router {
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(middleware::from_fn_with_state(handle, with_app));
-    Router::new()
-        .route("/", get(StatusCode::OK))
-        .merge(functions)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(after_panic))
+        .layer(middleware::from_fn_with_state(handle, with_app));
+    Router::new().route("/", get(StatusCode::OK)).merge(functions).layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 /// Waits for the app, gives it to the function, and ends what takes too long.
@@ -114,7 +111,9 @@ async fn with_app(State(handle): State<Handle>, mut request: Request, next: Next
     match tokio::time::timeout(INVOCATION_DEADLINE, next.run(request)).await {
         Ok(response) => {
             if response.status().is_server_error() {
-                error!(invocation.id = invocation, "Invocation {invocation} of {path} answers {}", response.status());
+                let status = response.status();
+                let reason = response.extensions().get::<Reason>().map_or(status.as_str(), |reason| &reason.0);
+                error!(invocation.id = invocation, "Invocation {invocation} of {path} failed: {reason}");
             }
             if path.starts_with("/api/") { problem::of_rejection(response).await } else { response }
         }
@@ -129,9 +128,10 @@ fn invocation_id(headers: &HeaderMap) -> String {
     headers.get(INVOCATION_ID).and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned()
 }
 
-/// A panic in a function: logged (the host drops what a failed answer says) and answered.
+/// A panic in a function: answered, with what it said for the log alone.
 fn after_panic(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    error!("A function panicked: {}", said.unwrap_or("without a word"));
-    problem::internal("an error of the program; its log says more").into_response()
+    let mut response = problem::internal("an error of the program; its log says more").into_response();
+    response.extensions_mut().insert(Reason(format!("it panicked: {}", said.unwrap_or("without a word"))));
+    response
 }

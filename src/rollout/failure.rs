@@ -44,6 +44,9 @@ pub struct RemoteError {
     pub message: String,
 }
 
+/// The code of the error that stands for a call that could not be made for want of a token.
+pub const NO_TOKEN: &str = "NoToken";
+
 /// In which step an error was met: the same code means another thing there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

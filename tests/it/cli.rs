@@ -438,7 +438,9 @@ fn deployments_are_listed_by_offer_and_plan() {
         "deployments_list",
         service.run(&["deployments", "list", "--offer", "Ledger", "--plan", "pro"]).shown()
     );
-    assert_eq!(service.paths(), ["GET /api/deployments?offer=Ledger&plan=pro&top=1000"]);
+    assert_eq!(service.paths(), ["GET /api/deployments?top=1000"]);
+    service.run(&["deployments", "list", "--publisher", "fabrikam", "--offer", "ledger", "--plan", "pro"]);
+    assert_eq!(service.paths()[1], "GET /api/deployments?publisher=fabrikam&offer=ledger&plan=pro&top=1000");
     let json: Value = serde_json::from_str(&service.run(&["deployments", "list", "--json"]).out).unwrap();
     assert_eq!(json.as_array().unwrap().len(), 2);
 }

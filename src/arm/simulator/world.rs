@@ -73,6 +73,8 @@ pub struct Stats {
     pub impatient_posts: u64,
     /// Calls for a subscription that was to be left alone.
     pub throttled: u64,
+    /// Answers that told the caller to wait: errors with Retry-After.
+    pub waits: u64,
     /// Readings of one application.
     pub reads: u64,
     /// Pages of lists.

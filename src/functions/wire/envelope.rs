@@ -3,14 +3,15 @@
 
 use std::borrow::Cow;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use tracing::error;
 
+use super::Reason;
 use crate::engine::EngineError;
 use crate::queue::Message;
 use crate::rollout::Timestamp;
@@ -88,9 +89,9 @@ pub fn answer<E: Into<InvocationError>>(result: Result<(), E>) -> Response<Body>
     match result.map_err(Into::into) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/json")], DONE).into_response(),
         Err(error) => {
-            error!("An invocation failed: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
-                .into_response()
+            let reason = error.to_string();
+            let told = (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], reason.clone());
+            (Extension(Reason(reason)), told).into_response()
         }
     }
 }

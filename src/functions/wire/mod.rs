@@ -8,3 +8,7 @@ pub mod problem;
 pub mod publish_request;
 pub mod report;
 pub mod views;
+
+/// Why an answer is a failure: put into its extensions, so that the log has it in one line with the invocation's id.
+#[derive(Clone, Debug)]
+pub struct Reason(pub String);

@@ -1,11 +1,11 @@
 //! Errors of the HTTP API as `application/problem+json` (RFC 9457): what was wrong, which member, what to do.
 
-use axum::Json;
 use axum::body::to_bytes;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tracing::error;
+use axum::{Extension, Json};
 
+use super::Reason;
 use super::api::{FieldError, PROBLEM_JSON, Problem};
 use crate::engine::EngineError;
 use crate::store::StoreError;
@@ -16,7 +16,8 @@ const REJECTION_LIMIT: usize = 4_096;
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Json(self)).into_response()
+        let reason = Reason(self.detail.clone().unwrap_or_else(|| self.title.clone()));
+        (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], Extension(reason), Json(self)).into_response()
     }
 }
 
@@ -95,10 +96,7 @@ impl From<EngineError> for Problem {
             EngineError::Store(StoreError::InvalidContinuation) => {
                 invalid_field("continuation", "not one that this list gave out; start without it")
             }
-            failure => {
-                error!("A request failed: {failure}");
-                internal(&format!("{failure}; nothing is half-done, try again"))
-            }
+            failure => internal(&format!("{failure}; nothing is half-done, try again")),
         }
     }
 }

@@ -119,14 +119,21 @@ fn what_can_be_retried_is_queued_for_the_time_arm_named_with_a_message_id_of_its
 
 #[test]
 fn retries_end_at_the_attempt_limit_and_say_who_has_to_act() {
-    for (status, actor) in [(503, Actor::Microsoft), (409, Actor::Customer)] {
+    let no_token = RemoteError { status: None, ..error(0, "NoToken") };
+    for (error, actor) in [
+        (error(503, "Busy"), Actor::Microsoft),
+        (RemoteError { status: None, ..error(0, "Timeout") }, Actor::Microsoft),
+        (error(409, "Busy"), Actor::Customer),
+        // Our own identity is at fault, and nobody else can do anything about it.
+        (no_token, Actor::Publisher),
+    ] {
         let mut refresh = walk([(0, Event::Release)]).0;
         let mut now = start();
         for attempt in 1..=RetryPolicy::POST.attempts {
             assert_eq!(refresh.attempt(), attempt);
             now += minutes(61);
             refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
-            let retry = SubmitAnswer::Retry { error: error(status, "Busy"), wait: None };
+            let retry = SubmitAnswer::Retry { error: error.clone(), wait: None };
             refresh = refresh.apply(answered(retry), now, &policy()).unwrap().0;
         }
         let RefreshState::Failed { failure } = &refresh.state else { panic!("{:?}", refresh.state) };

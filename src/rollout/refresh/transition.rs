@@ -6,6 +6,7 @@ use super::{
     CLAIM, Event, Evidence, GATE_GAP, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh,
     RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
 };
+use crate::rollout::failure::NO_TOKEN;
 use crate::rollout::hand_over::HandOver;
 use crate::rollout::{
     Actor, Failure, Monitor, Operation, Phase, PollAnswer, ReadAnswer, RemoteError, RetryPolicy, SubmitAnswer,
@@ -162,7 +163,11 @@ impl Refresh {
                     let at = now + RetryPolicy::POST.wait(attempt, wait, &self.seed());
                     self.queue(attempt + 1, now, Some(at))
                 } else {
-                    let actor = if error.status == Some(409) { Actor::Customer } else { Actor::Microsoft };
+                    let actor = match error.status {
+                        Some(409) => Actor::Customer,
+                        None if error.code == NO_TOKEN => Actor::Publisher,
+                        _ => Actor::Microsoft,
+                    };
                     let failure = Failure { actor, code: error.code, message: error.message };
                     self.end(RefreshState::Failed { failure }, now)
                 }

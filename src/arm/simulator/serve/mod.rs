@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -87,7 +87,13 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         tokio::time::sleep(shared.config.latency).await;
     }
     match act(&shared, &head) {
-        Act::Answer(response) => Ok(response),
+        Act::Answer(response) => {
+            let failed = response.status().is_client_error() || response.status().is_server_error();
+            if failed && response.headers().contains_key(RETRY_AFTER) {
+                shared.world().stats.waits += 1;
+            }
+            Ok(response)
+        }
         Act::Reset => Err(Dropped),
         Act::Hang => {
             let never: Infallible = std::future::pending().await;
