@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
@@ -150,8 +150,11 @@ pub struct TokenSource {
     slots: RwLock<HashMap<Box<str>, Arc<Slot>>>,
 }
 
+/// Makes the client when the first token is asked for.
+type MakeClient = Box<dyn FnOnce() -> Result<reqwest::Client, String> + Send>;
+
 enum Origin {
-    Configured { config: IdentityConfig, http: reqwest::Client },
+    Configured { config: IdentityConfig, http: LazyLock<Result<reqwest::Client, String>, MakeClient> },
     Given { credential: Arc<dyn TokenCredential> },
 }
 
@@ -183,8 +186,13 @@ impl Slot {
 }
 
 impl TokenSource {
-    /// Tokens of the identity that the settings name, asked for over `http`.
-    pub fn new(config: IdentityConfig, http: reqwest::Client, clock: Arc<dyn Clock>) -> Self {
+    /// Tokens of the identity that the settings name, asked for over the client that `http` makes: at the first request,
+    /// since a client reads the machine's certificates, and a process that asks for nothing should not hold them.
+    pub fn new<F>(config: IdentityConfig, http: F, clock: Arc<dyn Clock>) -> Self
+    where
+        F: FnOnce() -> Result<reqwest::Client, String> + Send + 'static,
+    {
+        let http = LazyLock::new(Box::new(http) as MakeClient);
         Self { origin: Origin::Configured { config, http }, clock, slots: RwLock::default() }
     }
 
@@ -261,6 +269,7 @@ impl TokenSource {
         let credential = match &self.origin {
             Origin::Given { credential } => Arc::clone(credential),
             Origin::Configured { config, http } => {
+                let http = http.as_ref().map_err(|reason| failed(reason.clone()))?;
                 config.credential(http).map_err(|error| failed(error.to_string()))?
             }
         };

@@ -59,7 +59,7 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
     let path = store_path(settings)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path).context("cannot open the store")?);
     let queue = queue(settings, Arc::clone(&clock))?;
-    let tokens = TokenSource::new(identity(settings), token_client(settings)?, Arc::clone(&clock));
+    let tokens = TokenSource::new(identity(settings), token_client(settings), Arc::clone(&clock));
     let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
     arm.audience.clone_from(&settings.arm.audience);
     arm.api_version.clone_from(&settings.arm.api_version);
@@ -97,14 +97,14 @@ pub(super) fn beside(path: &Path, behind: &str) -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "wiring is where clients are made")]
-fn token_client(settings: &Settings) -> anyhow::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    let builder = match settings.identity.credential {
-        // Its endpoint is on this very machine, and speaks plain HTTP that no proxy should see.
-        Credential::ManagedIdentity { .. } => builder.no_proxy(),
-        Credential::ClientSecret { .. } | Credential::DeveloperTools => builder,
-    };
-    builder.build().context("cannot make an HTTP client")
+fn token_client(settings: &Settings) -> impl FnOnce() -> Result<reqwest::Client, String> + Send + 'static {
+    // A managed identity's endpoint is on this very machine, and speaks plain HTTP that no proxy should see.
+    let is_local = matches!(settings.identity.credential, Credential::ManagedIdentity { .. });
+    move || {
+        let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let builder = if is_local { builder.no_proxy() } else { builder };
+        builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
+    }
 }
 
 fn identity(settings: &Settings) -> IdentityConfig {

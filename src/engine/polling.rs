@@ -1,6 +1,8 @@
 //! The looks: claims operations and applications that are due, asks ARM, stores what it learned. Never asks before the
 //! time ARM named, and never sleeps while it has a claim.
 
+use std::time::Duration;
+
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::warn;
 
@@ -16,6 +18,9 @@ pub const SHARE: usize = 1_000;
 const SHARES: usize = 8;
 /// How many due refreshes are claimed at once.
 const CLAIM_BATCH: usize = 64;
+
+/// How long more falls due before it is claimed, once everything that was due is: few large writes instead of many small.
+pub const CLAIM_GAP: Duration = Duration::from_millis(20);
 
 /// What one round of looks did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +61,7 @@ impl Engine {
     async fn look(&self, at_most: usize, shares: Shares) -> Result<Looked, EngineError> {
         // No claim after this: an invocation has to end, and the next one goes on.
         let end = self.now() + TICK;
+        let mut claim_again = self.now();
         let mut looked = Looked::default();
         let mut under_way = FuturesUnordered::new();
         // After an error nothing more is claimed, but what is under way is brought to its end: ARM may have named a wait that
@@ -64,10 +70,16 @@ impl Engine {
         loop {
             let room = self.config.looks_at_once.saturating_sub(under_way.len());
             let left = at_most.saturating_sub(looked.moved);
-            if result.is_ok() && left > 0 && self.now() < end && (under_way.is_empty() || room >= CLAIM_BATCH) {
-                match self.claim(left.min(CLAIM_BATCH).min(room.max(1))).await {
+            let now = self.now();
+            let may_claim = under_way.is_empty() || room >= CLAIM_BATCH && now >= claim_again;
+            if result.is_ok() && left > 0 && now < end && may_claim {
+                let asked = left.min(CLAIM_BATCH).min(room.max(1));
+                match self.claim(asked).await {
                     Ok(Claimed { moved, looks, sent }) => {
                         looked.moved += moved;
+                        if moved < asked {
+                            claim_again = now + CLAIM_GAP;
+                        }
                         under_way.extend(looks.into_iter().map(|look| self.look_once(look)));
                         result = sent;
                         if shares == Shares::HandOut

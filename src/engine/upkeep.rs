@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
@@ -26,25 +27,48 @@ impl Engine {
     /// [`TICK`] has passed.
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
         let end = self.now() + TICK;
+        let mut kept_up_at = None;
+        let mut has_moved = false;
         loop {
-            // All of them although one fails, so that none holds back the others.
-            let (rollouts, checks) = (self.look_after_rollouts().await, self.send_lost_checks().await);
-            let looked = self.look_at_all().await?;
-            rollouts.and(checks)?;
+            // At first, then once a second while there is something to look at, and once more before it ends.
+            let began = self.now();
+            let mut kept_up = Ok(());
+            if kept_up_at.is_none_or(|at| at + UPKEEP_GAP <= began) {
+                kept_up_at = Some(began);
+                has_moved = false;
+                // Both although one fails, so that neither holds back the other.
+                kept_up = self.look_after_rollouts().await;
+                kept_up = kept_up.and(self.send_lost_checks().await);
+            }
+            let moves = self.look_at_all().await?.moved > 0;
+            kept_up?;
+            has_moved |= moves;
             let now = self.now();
-            let due = self.next_look().await?;
-            let wake = match due {
+            let wake = match self.next_look().await? {
                 _ if now >= end => return Ok(()),
+                Some(due) if due <= now => {
+                    if moves {
+                        now
+                    } else {
+                        now + UPKEEP_GAP
+                    }
+                }
+                Some(due) if due < next_tick.max(now) => due.max(now + CLAIM_GAP),
+                _ if !has_moved => return Ok(()),
                 // What ended may have freed places or finished a wave.
-                _ if looked.moved > 0 => due.map_or(now, |due| due.min(now + UPKEEP_GAP)),
-                Some(due) if due < next_tick.max(now) => due,
-                _ => return Ok(()),
+                due => {
+                    kept_up_at = None;
+                    due.map_or(now, |due| due.min(now + UPKEEP_GAP))
+                }
             };
             if wake > now {
                 self.clock.sleep_until(wake.min(end)).await;
                 if self.now() <= now {
                     // A clock that only others move: whoever moves it calls again.
-                    return Ok(());
+                    if !has_moved {
+                        return Ok(());
+                    }
+                    kept_up_at = None;
                 }
             }
         }

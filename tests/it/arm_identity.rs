@@ -297,7 +297,7 @@ async fn a_secret_that_cannot_be_exchanged_is_not_shown_and_the_error_names_the_
         identity_endpoint: None,
         authority_host: Some(format!("https://{}", nobody.local_addr().unwrap())),
     };
-    let tokens = TokenSource::new(config, http(), Arc::new(SystemClock));
+    let tokens = TokenSource::new(config, || Ok(http()), Arc::new(SystemClock));
     let failure = tokens.token(SCOPE).await.unwrap_err().to_string();
     assert!(failure.contains("AZURE_CLIENT_SECRET") && !failure.contains("hush"), "{failure}");
     assert!(!format!("{tokens:?}").contains("hush"));
@@ -336,7 +336,7 @@ async fn use_managed_identity(endpoint: String) {
         ..IdentityConfig::default()
     };
     assert_eq!(config.kind(), IdentityKind::ManagedIdentity);
-    let tokens = Arc::new(TokenSource::new(config, http(), Arc::new(SystemClock)));
+    let tokens = Arc::new(TokenSource::new(config, || Ok(http()), Arc::new(SystemClock)));
     let mut config = ArmConfig::for_endpoint(endpoint.strip_suffix("/msi/token").unwrap().parse().unwrap());
     config.audience = "https://management.azure.com".to_owned();
     let arm = ArmClient::new(config, Arc::clone(&tokens), Arc::new(SystemClock)).unwrap();
