@@ -28,6 +28,7 @@ mod host_queue_fake;
 mod host_stub;
 mod host_timers;
 mod manual_clock;
+mod package;
 mod rollout_flow;
 mod tidy;
 mod world;
