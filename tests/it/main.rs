@@ -27,6 +27,7 @@ mod host_queue;
 mod host_queue_fake;
 mod host_stub;
 mod host_timers;
+mod infra;
 mod manual_clock;
 mod package;
 mod rollout_flow;

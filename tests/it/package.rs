@@ -227,7 +227,11 @@ async fn a_package_runs_as_the_script_root_of_a_host() {
     let out = folder.path().join("package");
     let output = package(&[flag("--out"), &out]);
     assert!(output.status.success(), "{}", said(&output));
-    assert!(said(&output).starts_with("The binary needs glibc 2."), "its own, read from its headers: {}", said(&output));
+    assert!(
+        said(&output).starts_with("The binary needs glibc 2."),
+        "its own, read from its headers: {}",
+        said(&output)
+    );
 
     // The functions lie beside host.json and nothing says where the handler is, just as in Azure.
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
