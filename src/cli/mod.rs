@@ -10,6 +10,7 @@ pub mod failure;
 pub mod handler;
 pub mod local;
 pub mod output;
+pub mod package;
 pub mod plain_text;
 pub mod publish;
 pub mod rollout;
@@ -62,6 +63,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Local(local::LocalArgs),
     Handler(handler::HandlerArgs),
+    Package(package::PackageArgs),
     Publish(publish::PublishArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
@@ -79,6 +81,7 @@ impl Cli {
             Command::Demo(args) => on_all_cores(demo::run(args)),
             Command::Local(args) => on_all_cores(local::run(args)),
             Command::Handler(args) => on_all_cores(handler::run(args)),
+            Command::Package(args) => package::run(&args),
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),

@@ -38,6 +38,7 @@ impl Settings {
     /// Reads settings from a map of names to values; an empty value counts as absent.
     pub fn from_map(values: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(values);
+        refuse_unresolved_references(&mut reader);
         let settings = Self {
             store: store(&mut reader),
             queues: queues(&mut reader),
@@ -85,6 +86,20 @@ pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Azure leaves the text of a Key Vault reference where it cannot read the secret. Taken for the secret it would be one
+/// that anybody can guess.
+fn refuse_unresolved_references(reader: &mut Reader<'_>) {
+    for setting in ALL {
+        if reader.text(setting.name).is_some_and(|text| text.starts_with("@Microsoft.KeyVault(")) {
+            reader.wrong(
+                setting.name,
+                "it is a Key Vault reference that Azure could not resolve",
+                "set the secret, and let the identity read it (Key Vault Secrets User)",
+            );
+        }
+    }
 }
 
 /// Whether these are the settings of an instance inside Azure.

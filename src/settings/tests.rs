@@ -342,6 +342,14 @@ fn every_mistake_in_offers_is_named_by_its_place() {
 }
 
 #[test]
+fn a_reference_that_azure_could_not_resolve_is_no_secret() {
+    let reference = "@Microsoft.KeyVault(SecretUri=https://fabrikam.vault.azure.net/secrets/NOTIFICATION-SIG/)";
+    let pairs = [("NOTIFICATION_SIG", reference), ("DASHBOARD_KEY", reference), ("NOT_OURS", reference)];
+    assert_eq!(names(&pairs), ["NOTIFICATION_SIG", "DASHBOARD_KEY"]);
+    assert!(problems(&pairs).iter().all(|problem| !problem.to_string().contains("fabrikam")));
+}
+
+#[test]
 fn lists_of_secrets_are_split_at_commas_and_short_ones_are_remarked() {
     let settings = settings(&[
         ("NOTIFICATION_SIG", "0123456789abcdef, fedcba9876543210,"),

@@ -70,6 +70,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "demo",
         "local",
         "handler",
+        "package",
         "publish",
         "rollout",
         "rollout list",
