@@ -29,5 +29,6 @@ mod host_stub;
 mod host_timers;
 mod manual_clock;
 mod rollout_flow;
+mod service_bus;
 mod tidy;
 mod world;
