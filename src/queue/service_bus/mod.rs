@@ -32,8 +32,8 @@ use received::Lock;
 
 /// What a token is for; the same in every cloud.
 pub const SCOPE: &str = "https://servicebus.azure.net/.default";
-/// How long a call may take. Shorter than the host gives a function, longer than Service Bus's own minute of patience.
-const CALL_TIMEOUT: Duration = Duration::from_secs(70);
+/// How long a call may take: well below the minute for which the message that led to it is locked.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The queue of dead letters, below each queue.
 const DEAD_LETTERS: &str = "$deadletterqueue";
 /// The longest path of a queue, in characters.
