@@ -22,6 +22,7 @@ use permafresh::queue::{LockToken, Outgoing, Queue, QueueError};
 use permafresh::settings::{ServiceBusConnection, Settings};
 use serde_json::{Value, json};
 
+use crate::host_stub::{Ground, Stub, done, eventually, queue_function, reply_with};
 use crate::manual_clock::ManualClock;
 
 const KEY_NAME: &str = "RootManageSharedAccessKey";
@@ -509,4 +510,27 @@ async fn the_simulator_insists_on_what_azure_documents() {
     assert_eq!(namespace.taken(), (102, 2));
     namespace.clock.advance(Duration::from_secs(60 * 60));
     assert_eq!(post("text/plain", "{}", "x".to_owned()).await, 401, "the signature has run out");
+}
+
+#[tokio::test]
+async fn the_embedded_host_takes_its_messages_from_a_namespace() {
+    let stub = Stub::answering(|call| {
+        if call.json()["Metadata"]["DeliveryCount"] == "1" { reply_with(500, None, "") } else { done() }
+    })
+    .await;
+    let namespace = namespace_with(|config| config.queues = vec!["orders".to_owned()]);
+    let mut ground = Ground::new(&stub, &json!({}), &[("F", queue_function("binary"))]);
+    let clock = Arc::new(namespace.clock.clone());
+    ground.config.queue = Arc::new(with_key(&namespace.simulator, clock));
+    let _host = ground.start().await;
+    namespace.queue.send("orders", &messages(3)).await.unwrap();
+    eventually("an empty queue", || {
+        namespace.simulator.stats("orders").taken == 3 && namespace.simulator.stats("orders").waiting == 0
+    })
+    .await;
+    assert_eq!(
+        (stub.calls().len(), namespace.simulator.stats("orders").dead),
+        (6, 0),
+        "each once more after its failure"
+    );
 }
