@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
 //! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`] | durations, schedules, time, one SQLite file | the domain |
-//! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above |
+//! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |

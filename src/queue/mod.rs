@@ -1,4 +1,4 @@
-//! Messages between the functions. One trait, because it has two lives: [`embedded`] on one machine, Azure Service Bus
+//! Messages between the functions. One trait, because it has two lives: [`embedded`] on one machine, [`service_bus`]
 //! in Azure.
 //!
 //! A message may be delivered more than once, late, or in another order; a message whose id was sent within the duplicate
@@ -7,6 +7,7 @@
 
 pub mod embedded;
 pub mod message;
+pub mod service_bus;
 
 use std::time::Duration;
 

@@ -10,13 +10,16 @@ mod samples;
 mod sqlite;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use permafresh::clock::Clock;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::queue::service_bus::simulator::{Simulator as ServiceBusSimulator, SimulatorConfig};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
+
+use crate::service_bus;
 
 /// One test for each rule of a trait and a backend. `$open` makes a new, empty one and answers with a function that opens it.
 macro_rules! rules {
@@ -110,6 +113,7 @@ use store::{deployments as store_deployments, refreshes as store_refreshes, roll
 
 store_contract!(sqlite_store, super::sqlite_store_in_a_new_folder());
 queue_contract!(embedded_queue, super::embedded_queue_in_a_new_folder());
+queue_contract!(service_bus_queue, super::service_bus_queues_of_a_new_namespace());
 
 fn sqlite_store_in_a_new_folder() -> impl Fn() -> Arc<dyn Store> {
     let folder = tempfile::tempdir().unwrap();
@@ -120,4 +124,15 @@ fn embedded_queue_in_a_new_folder() -> impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue>
     let folder = tempfile::tempdir().unwrap();
     let config = EmbeddedQueueConfig::default();
     move |clock| Arc::new(EmbeddedQueue::open(&folder.path().join("queue.db"), config, clock).unwrap())
+}
+
+fn service_bus_queues_of_a_new_namespace() -> impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue> {
+    let namespace = OnceLock::new();
+    move |clock| {
+        let simulator: &ServiceBusSimulator = namespace.get_or_init(|| {
+            let queues = ["q", "other", "third"].map(str::to_owned).to_vec();
+            ServiceBusSimulator::start(SimulatorConfig { queues, clock: clock.clone(), ..Default::default() }).unwrap()
+        });
+        Arc::new(service_bus::with_key(simulator, clock))
+    }
 }

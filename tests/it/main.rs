@@ -43,5 +43,6 @@ mod processes;
 mod rollout_flow;
 mod rollouts_api;
 mod scheduled_refresh;
+mod service_bus;
 mod tidy;
 mod world;
