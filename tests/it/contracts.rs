@@ -18,6 +18,9 @@ use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
 
+use crate::azurite;
+use crate::manual_clock::ManualClock;
+
 /// One test for each rule of a trait and a backend. `$open` makes a new, empty one and answers with a function that opens it.
 macro_rules! rules {
     ($backend:ident, $open:expr, $($suite:ident :: { $($rule:ident),+ $(,)? })+) => {
@@ -109,11 +112,17 @@ macro_rules! queue_contract {
 use store::{deployments as store_deployments, refreshes as store_refreshes, rollouts as store_rollouts};
 
 store_contract!(sqlite_store, super::sqlite_store_in_a_new_folder());
+store_contract!(tables_store, super::tables_store_in_new_tables());
 queue_contract!(embedded_queue, super::embedded_queue_in_a_new_folder());
 
 fn sqlite_store_in_a_new_folder() -> impl Fn() -> Arc<dyn Store> {
     let folder = tempfile::tempdir().unwrap();
     move || Arc::new(SqliteStore::open(&folder.path().join("store.db")).unwrap())
+}
+
+fn tables_store_in_new_tables() -> impl Fn() -> Arc<dyn Store> {
+    let (config, clock) = (azurite::new_tables(), ManualClock::default());
+    move || Arc::new(azurite::open(&config, &clock))
 }
 
 fn embedded_queue_in_a_new_folder() -> impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue> {

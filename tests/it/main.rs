@@ -16,6 +16,7 @@ mod arm_post;
 mod arm_read;
 mod arm_throttle;
 mod arm_wire;
+mod azurite;
 mod cli;
 mod contracts;
 mod host_answers;
