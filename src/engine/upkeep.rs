@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
@@ -26,6 +26,10 @@ impl Engine {
     /// [`TICK`] has passed.
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
         let end = self.now() + TICK;
+        let forgotten = self.store.wake_forgotten(self.now()).await?;
+        if forgotten > 0 {
+            warn!("{forgotten} records were overdue for long and are looked at again");
+        }
         loop {
             self.look_after_rollouts().await?;
             self.send_lost_checks().await?;

@@ -6,7 +6,7 @@
 
 mod model;
 mod queue;
-mod samples;
+pub mod samples;
 mod sqlite;
 mod store;
 

@@ -30,5 +30,7 @@ mod host_stub;
 mod host_timers;
 mod manual_clock;
 mod rollout_flow;
+mod tables;
+mod tables_proxy;
 mod tidy;
 mod world;

@@ -232,7 +232,9 @@ impl Service {
                 Some(status) if status.is_client_error() && status != StatusCode::RequestTimeout => {
                     Err(unavailable("write rows", &error))
                 }
-                None if *error.kind() != ErrorKind::Io => Err(unavailable("write rows", &error)),
+                None if matches!(error.kind(), ErrorKind::Other | ErrorKind::Credential) => {
+                    Err(unavailable("write rows", &error))
+                }
                 _ => self.read_back(table, partition, writes, &told(&error)).await,
             },
         }
