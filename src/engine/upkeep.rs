@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
@@ -27,6 +27,10 @@ impl Engine {
     /// [`TICK`] has passed.
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
         let end = self.now() + TICK;
+        let forgotten = self.store.wake_forgotten(self.now()).await?;
+        if forgotten > 0 {
+            warn!("{forgotten} records were overdue for long and are looked at again");
+        }
         let mut kept_up_at = None;
         let mut has_moved = false;
         loop {

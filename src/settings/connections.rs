@@ -10,6 +10,7 @@ use url::Url;
 use super::endpoint::{Endpoint, is_loopback};
 use super::reader::Reader;
 use super::secret::Secret;
+use crate::store::tables::{TablesConfig, TablesCredential};
 
 /// How to send to Service Bus.
 #[derive(Clone, Debug)]
@@ -62,6 +63,22 @@ pub enum StorageConnection {
         /// Which identity.
         identity: ConnectionIdentity,
     },
+}
+
+impl StorageConnection {
+    /// The tables of this account, for the store. An identity is that of the tokens which the store is given.
+    pub fn tables(&self) -> TablesConfig {
+        match self {
+            Self::Development => TablesConfig::development(None),
+            Self::SharedKey { account, key, table_endpoint } => {
+                let credential = TablesCredential::SharedKey { account: account.clone(), key: key.expose().to_owned() };
+                TablesConfig::new(table_endpoint.url().clone(), credential)
+            }
+            Self::Identity { table_endpoint, .. } => {
+                TablesConfig::new(table_endpoint.url().clone(), TablesCredential::Identity)
+            }
+        }
+    }
 }
 
 /// The identity that a connection names.

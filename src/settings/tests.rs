@@ -159,6 +159,9 @@ fn storage_is_connected_to_as_the_functions_host_does() {
         }
         other => panic!("{other:?}"),
     }
+    let tables = storage(&[("AzureWebJobsStorage", local)]).tables();
+    assert_eq!(tables.endpoint, StorageConnection::Development.tables().endpoint);
+    assert!(!format!("{tables:?}").contains("eA=="));
     match storage(&[
         ("AzureWebJobsStorage__accountName", "fabrikam"),
         ("AzureWebJobsStorage__credential", "managedIdentity"),

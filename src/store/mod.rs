@@ -1,10 +1,11 @@
-//! State: what must survive the process. One trait, because it has two lives: [`sqlite`] on one machine, Azure Tables in
+//! State: what must survive the process. One trait, because it has two lives: [`sqlite`] on one machine, [`tables`] in
 //! Azure.
 //!
 //! Everything a method has returned `Ok` for is durable against the death of the process. Guarded writes carry the
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
 pub mod sqlite;
+pub mod tables;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -186,4 +187,11 @@ pub trait Store: Send + Sync + 'static {
     async fn throttled_until(&self, subscription: &str) -> Result<Option<Timestamp>, StoreError>;
     /// Remembers it; an earlier time than the stored one changes nothing.
     async fn throttle(&self, subscription: &str, until: Timestamp) -> Result<(), StoreError>;
+
+    /// Sees to it that records which are overdue, though nothing would find them, are found by [`Store::due_refreshes`],
+    /// [`Store::due_checks`] and [`Store::forget_gone`] again; returns how many it looked after. Meant for every tick, and does
+    /// its work once an hour. A backend whose times are kept with the records has nothing to do.
+    async fn wake_forgotten(&self, _now: Timestamp) -> Result<usize, StoreError> {
+        Ok(0)
+    }
 }

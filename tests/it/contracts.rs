@@ -6,7 +6,7 @@
 
 mod model;
 mod queue;
-mod samples;
+pub mod samples;
 mod sqlite;
 mod store;
 
@@ -19,7 +19,8 @@ use permafresh::queue::service_bus::simulator::{Simulator as ServiceBusSimulator
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
 
-use crate::service_bus;
+use crate::manual_clock::ManualClock;
+use crate::{azurite, service_bus};
 
 /// One test for each rule of a trait and a backend. `$open` makes a new, empty one and answers with a function that opens it.
 macro_rules! rules {
@@ -112,12 +113,18 @@ macro_rules! queue_contract {
 use store::{deployments as store_deployments, refreshes as store_refreshes, rollouts as store_rollouts};
 
 store_contract!(sqlite_store, super::sqlite_store_in_a_new_folder());
+store_contract!(tables_store, super::tables_store_in_new_tables());
 queue_contract!(embedded_queue, super::embedded_queue_in_a_new_folder());
 queue_contract!(service_bus_queue, super::service_bus_queues_of_a_new_namespace());
 
 fn sqlite_store_in_a_new_folder() -> impl Fn() -> Arc<dyn Store> {
     let folder = tempfile::tempdir().unwrap();
     move || Arc::new(SqliteStore::open(&folder.path().join("store.db")).unwrap())
+}
+
+fn tables_store_in_new_tables() -> impl Fn() -> Arc<dyn Store> {
+    let (config, clock) = (azurite::new_tables(), ManualClock::default());
+    move || Arc::new(azurite::open(&config, &clock))
 }
 
 fn embedded_queue_in_a_new_folder() -> impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue> {

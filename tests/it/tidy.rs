@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
 const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("arm", "access", "a call needs a token"),
     ("queue", "access", "Service Bus needs a token, and the transport for the old line of the SDK"),
+    ("store", "access", "so does Azure Table Storage"),
 ];
 
 /// How long a file of `src` may be without its unit tests, and a file of tests or benches in all.

@@ -1,0 +1,93 @@
+//! Azurite, Microsoft's emulator of Azure Storage: installed on first use as `tests/azurite/package-lock.json` says, and
+//! started once for this process, on a free port, with nothing kept.
+//!
+//! Without Node.js, npm and the registry the tests that need it fail: they are never skipped.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+
+use permafresh::access::credential::TokenSource;
+use permafresh::clock::Clock;
+use permafresh::store::tables::{TablesConfig, TablesStore};
+use url::Url;
+use uuid::Uuid;
+
+use crate::manual_clock::ManualClock;
+
+/// Where its tables are.
+pub fn endpoint() -> Url {
+    // Kept for as long as the process lives: the emulator ends when its stdin does.
+    static AZURITE: OnceLock<(Url, Child)> = OnceLock::new();
+    AZURITE.get_or_init(start).0.clone()
+}
+
+fn start() -> (Url, Child) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/azurite");
+    let mut azurite = Command::new("node")
+        .arg(sources.join("serve.js"))
+        .arg(installed(&sources))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("Node.js is needed to run Azurite");
+    let mut line = String::new();
+    BufReader::new(azurite.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("Azurite did not start: {line:?}"));
+    (Url::parse(&format!("{address}/devstoreaccount1")).unwrap(), azurite)
+}
+
+/// The folder in which it is installed. Moved there when it is complete, so that test processes may do it at once.
+fn installed(sources: &Path) -> PathBuf {
+    let lock = std::fs::read(sources.join("package-lock.json")).unwrap();
+    let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, &lock);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("azurite-{name}"));
+    if folder.is_dir() {
+        return folder;
+    }
+    let unfinished = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(sources.join(file), unfinished.path().join(file)).unwrap();
+    }
+    let npm = Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
+        .current_dir(unfinished.path())
+        .stdout(Stdio::null())
+        .status()
+        .expect("npm is needed to install Azurite");
+    assert!(npm.success(), "npm could not install Azurite");
+    if std::fs::rename(unfinished.path(), &folder).is_err() {
+        assert!(folder.is_dir(), "Azurite could not be moved to {}", folder.display());
+    }
+    folder
+}
+
+/// Tables of their own in Azurite.
+pub fn new_tables() -> TablesConfig {
+    tables_at(endpoint())
+}
+
+/// Tables of their own behind another address of Azurite.
+pub fn tables_at(endpoint: Url) -> TablesConfig {
+    let mut config = TablesConfig::development(Some(endpoint));
+    config.table_prefix = format!("t{}", Uuid::new_v4().simple());
+    config
+}
+
+/// A store in some tables.
+pub fn open(config: &TablesConfig, clock: &ManualClock) -> TablesStore {
+    // Another test may have been first; either way there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+    let tokens = TokenSource::new(
+        Default::default(),
+        {
+            let http = http.clone();
+            move || Ok(http)
+        },
+        clock.clone(),
+    );
+    TablesStore::connect(config, http, Arc::new(tokens), clock).unwrap()
+}
