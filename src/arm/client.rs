@@ -21,7 +21,7 @@ use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
-use crate::rollout::failure::{NO_TOKEN, POLLING_URL_REFUSED};
+use crate::rollout::failure::{HELD_BACK, NO_TOKEN, POLLING_URL_REFUSED};
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
 
@@ -390,7 +390,7 @@ impl Outcome {
             "not called: ARM throttles this subscription and wants no call for another {} s",
             rest.as_secs_f64().ceil()
         );
-        let error = RemoteError { status: None, code: "HeldBack".to_owned(), message };
+        let error = RemoteError { status: None, code: HELD_BACK.to_owned(), message };
         Self::Unanswered { error, wait: Some(rest), throttled_for: Some(rest) }
     }
 

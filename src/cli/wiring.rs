@@ -152,6 +152,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,
         },
-        looks_at_once: settings.arm.max_concurrency * 4,
+        // So many more than places for calls that these stay filled, and so few that no claim runs out while it waits.
+        looks_at_once: settings.arm.max_concurrency + 64,
     }
 }

@@ -46,11 +46,13 @@ impl Engine {
 /// What ARM's answer makes of the record, the next look included.
 fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Option<&Application>, now: Timestamp) {
     deployment.updated_at = now;
-    let was_leaving = deployment.gone_since.is_none() && deployment.readiness() == Readiness::Leaving;
+    let was_leaving =
+        deployment.gone_since.is_none() && matches!(deployment.readiness(), Readiness::Leaving | Readiness::Uncertain);
     if let Some(application) = application {
         adopt(deployment, application);
     }
-    let looks = deployment.check.as_ref().map_or(0, |check| check.looks) + 1;
+    let held_back = matches!(answer, ReadAnswer::Unreadable { error, .. } if error.is_held_back());
+    let looks = deployment.check.as_ref().map_or(0, |check| check.looks) + u32::from(!held_back);
     let next = match answer {
         // It was said to be going, and ARM may not show it yet.
         ReadAnswer::Ready | ReadAnswer::Broken { .. } if was_leaving => Some(SECOND_LOOK),
@@ -59,12 +61,13 @@ fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Optio
         ReadAnswer::NotFound if looks > 1 || says_deleted(deployment) => {
             deployment.gone_since.get_or_insert(now);
             deployment.provisioning_state = Some("Deleted".to_owned());
+            deployment.state_is_claimed = false;
             None
         }
         ReadAnswer::NotFound => Some(SECOND_LOOK),
         ReadAnswer::Unreadable { error, wait } => {
             warn!(deployment.key = %deployment.key, error.code = %error.code, "{} could not be read", deployment.application_id);
-            Some(RetryPolicy::POST.wait(looks, *wait, deployment.key.as_str()))
+            Some(RetryPolicy::POST.wait(looks.max(1), *wait, deployment.key.as_str()))
         }
     };
     match next.filter(|_| looks < CHECK_LOOKS) {
@@ -111,6 +114,7 @@ fn adopt(deployment: &mut Deployment, application: &Application) {
             known.clone_from(said);
         }
     }
+    deployment.state_is_claimed &= application.properties.provisioning_state.is_none();
 }
 
 fn describe(deployment: &Deployment) -> &str {

@@ -23,9 +23,7 @@ impl Engine {
 
     /// What `publish` would do to the deployments that are known now.
     pub async fn dry_run(&self, publish: &OfferPublish) -> Result<DryRun, EngineError> {
-        let previews = self
-            .offer(&publish.plan.publisher, &publish.plan.offer)
-            .map_or(&[][..], |offer| offer.preview_applications.as_slice());
+        let previews = self.previews(&publish.plan);
         let named = match &publish.strategy.canaries {
             Canaries::Named(ids) => ids.iter().map(ApplicationId::key).collect(),
             Canaries::Count(_) => Vec::new(),
@@ -48,7 +46,7 @@ impl Engine {
                 None => break,
             }
         }
-        let whole = self.store.count_deployments(&publish.plan).await?;
+        let whole = (first.len() + others.len() + skipped.len()) as u64;
         let ends = publish.strategy.wave_ends(whole);
         let wave_of =
             |at: usize| ends.iter().position(|end| (at as u64) < *end).unwrap_or(ends.len().saturating_sub(1));

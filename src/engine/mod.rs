@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
-use crate::rollout::{ApplicationId, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
+use crate::rollout::{ApplicationId, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
 use crate::store::{Saved, Store, StoreError, Versioned};
 
 /// What the engine has to be told; filled from the settings.
@@ -120,6 +120,11 @@ impl Engine {
 
     fn offer(&self, publisher: &str, offer: &str) -> Option<&OfferConfig> {
         self.config.offers.iter().find(|known| known.publisher == publisher && known.offer == offer)
+    }
+
+    /// The applications of a plan's offer that count as preview purchases.
+    fn previews(&self, plan: &Plan) -> &[ApplicationId] {
+        self.offer(&plan.publisher, &plan.offer).map_or(&[], |offer| &offer.preview_applications)
     }
 
     async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), EngineError> {

@@ -4,6 +4,7 @@
 use tracing::{info, warn};
 
 use super::{Engine, EngineError, refresh_message};
+use crate::rollout::OfferPublish;
 use crate::rollout::eligibility::{Eligibility, eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
@@ -34,7 +35,7 @@ impl Engine {
                 }
                 return Ok(());
             }
-            let whole = self.store.count_deployments(&rollout.value.publish.plan).await?;
+            let whole = self.count_meant(&rollout.value.publish).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.
             if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
@@ -48,6 +49,26 @@ impl Engine {
             return Ok(());
         }
         self.plan_page(rollout, now).await
+    }
+
+    /// How many deployments a publish is for: what its waves are shares of.
+    async fn count_meant(&self, publish: &OfferPublish) -> Result<u64, EngineError> {
+        if !publish.scope.is_empty() {
+            return Ok(publish.scope.len() as u64);
+        }
+        if publish.audience == Audience::All {
+            return Ok(self.store.count_deployments(&publish.plan).await?);
+        }
+        let previews = self.previews(&publish.plan);
+        let (mut count, mut cursor) = (0, None);
+        loop {
+            let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
+            count += page.iter().filter(|d| eligibility(d, publish, previews) != Eligibility::Outside).count() as u64;
+            match page.last() {
+                Some(last) if page.len() == PAGE => cursor = Some(last.key.clone()),
+                _ => return Ok(count),
+            }
+        }
     }
 
     async fn plan_page(&self, mut rollout: Versioned<Rollout>, now: Timestamp) -> Result<(), EngineError> {
@@ -117,9 +138,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(), EngineError> {
         let publish = &rollout.publish;
-        let previews = self
-            .offer(&publish.plan.publisher, &publish.plan.offer)
-            .map_or(&[][..], |offer| offer.preview_applications.as_slice());
+        let previews = self.previews(&publish.plan);
         let mut refreshes = Vec::with_capacity(deployments.len());
         let mut messages = Vec::new();
         for deployment in deployments {

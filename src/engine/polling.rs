@@ -50,17 +50,16 @@ struct Claimed {
 impl Engine {
     /// A share of the looks that are due: what a `PollShare` message asks for.
     pub async fn poll_share(&self, at_most: usize) -> Result<(), EngineError> {
-        self.look(at_most, Shares::Keep).await.map(|_| ())
+        self.look(at_most, self.now() + TICK, Shares::Keep).await.map(|_| ())
     }
 
-    /// Looks at everything that is due now, until nothing is.
-    pub(super) async fn look_at_all(&self) -> Result<Looked, EngineError> {
-        self.look(usize::MAX, Shares::HandOut).await
+    /// Looks at everything that is due now, until nothing is. Nothing is claimed after `end`: an invocation has to end, and
+    /// the next one goes on.
+    pub(super) async fn look_at_all(&self, end: Timestamp) -> Result<Looked, EngineError> {
+        self.look(usize::MAX, end, Shares::HandOut).await
     }
 
-    async fn look(&self, at_most: usize, shares: Shares) -> Result<Looked, EngineError> {
-        // No claim after this: an invocation has to end, and the next one goes on.
-        let end = self.now() + TICK;
+    async fn look(&self, at_most: usize, end: Timestamp, shares: Shares) -> Result<Looked, EngineError> {
         let mut claim_again = self.now();
         let mut looked = Looked::default();
         let mut under_way = FuturesUnordered::new();

@@ -242,6 +242,7 @@ fn note(deployment: &mut Deployment, notification: &Notification, now: Timestamp
     let is_late_put = notification.event_type.eq_ignore_ascii_case("PUT");
     if !deployment.confirmed || !is_late_put || notification.provisioning_state.eq_ignore_ascii_case("Succeeded") {
         deployment.provisioning_state = Some(stated(notification));
+        deployment.state_is_claimed = true;
     }
     deployment.event_time = Some(notification.event_time);
     deployment.event_error.clone_from(&notification.error);

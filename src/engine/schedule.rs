@@ -16,26 +16,31 @@ impl Engine {
     /// Starts a rollout for each plan that has a wanted version and no rollout on its way. `due` is the time this run was
     /// due: the same run twice starts nothing twice.
     pub async fn scheduled_refresh(&self, due: Timestamp) -> Result<(), EngineError> {
+        let mut result = Ok(());
         for plan in self.plans_with_wanted_version().await? {
-            let Some(version) = self.wanted(&plan).await?.value.version else { continue };
-            let open = self.store.open_rollouts().await?;
-            if let Some(other) =
-                open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended())
-            {
-                info!(
-                    plan = %plan, rollout.id = %other.value.id,
-                    "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()
-                );
-                continue;
+            // One plan that fails holds back no other; the run is tried again, and what has started starts no second time.
+            result = result.and(self.scheduled_refresh_of(plan, due).await);
+        }
+        result
+    }
+
+    async fn scheduled_refresh_of(&self, plan: Plan, due: Timestamp) -> Result<(), EngineError> {
+        let Some(version) = self.wanted(&plan).await?.value.version else { return Ok(()) };
+        let open = self.store.open_rollouts().await?;
+        if let Some(other) = open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended()) {
+            info!(
+                plan = %plan, rollout.id = %other.value.id,
+                "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()
+            );
+            return Ok(());
+        }
+        let publish = self.scheduled_publish(plan, version);
+        match self.start_rollout(publish, &Identity::Due(due)).await {
+            Ok(started) => {
+                info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id);
             }
-            let publish = self.scheduled_publish(plan, version);
-            match self.start_rollout(publish, &Identity::Due(due)).await {
-                Ok(started) => {
-                    info!(rollout.id = %started.rollout_id, "The scheduled refresh is rollout {}", started.rollout_id);
-                }
-                Err(PublishError::Engine(error)) => return Err(error),
-                Err(refused) => warn!("The scheduled refresh was refused: {refused}"),
-            }
+            Err(PublishError::Engine(error)) => return Err(error),
+            Err(refused) => warn!("The scheduled refresh was refused: {refused}"),
         }
         Ok(())
     }

@@ -17,6 +17,9 @@ use crate::store::Versioned;
 /// How long a step waits for one of the process's places for calls before it comes back later.
 const ADMISSION: Duration = Duration::from_secs(60);
 
+/// How long a refresh waits at a time for ARM's word on a deletion that a notification claims.
+const CHECKED: Duration = Duration::from_secs(60);
+
 impl Engine {
     /// One step of one refresh.
     pub async fn refresh_deployment(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
@@ -67,7 +70,7 @@ impl Engine {
             return Ok(None);
         }
         let deployment = deployment.into_iter().flatten().next().map(|deployment| deployment.value);
-        let event = match may_be_posted(&rollout.value, deployment.as_ref(), self.config.mode) {
+        let event = match may_be_posted(&rollout.value, deployment.as_ref(), self.config.mode, now) {
             Some(event) => event,
             None => {
                 let subscription = refresh.value.application_id.subscription();
@@ -141,7 +144,7 @@ impl Engine {
 }
 
 /// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be.
-fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode) -> Option<Event> {
+fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode, now: Timestamp) -> Option<Event> {
     match &rollout.state {
         RolloutState::Running if mode == Mode::Act => {}
         RolloutState::Canceled { superseded_by: Some(by) } => return Some(Event::Supersede { by: *by }),
@@ -151,6 +154,8 @@ fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode)
     let deployment = deployment?;
     match deployment.readiness() {
         Readiness::Ready => None,
+        // Its check comes first; should that be lost, the timer finds it.
+        Readiness::Uncertain => Some(Event::Delay { until: now + CHECKED }),
         Readiness::NotReady => Some(Event::Skip { why: SkipReason::NotReady }),
         Readiness::Leaving if deployment.gone_since.is_some() => Some(Event::Skip { why: SkipReason::Gone }),
         Readiness::Leaving => Some(Event::Skip { why: SkipReason::Deleting }),

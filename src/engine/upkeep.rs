@@ -44,7 +44,7 @@ impl Engine {
                 kept_up = self.look_after_rollouts().await;
                 kept_up = kept_up.and(self.send_lost_checks().await);
             }
-            let moves = self.look_at_all().await?.moved > 0;
+            let moves = self.look_at_all(end).await?.moved > 0;
             kept_up?;
             has_moved |= moves;
             let now = self.now();

@@ -84,8 +84,9 @@ impl Timer {
 
     /// Runs it once, now, unless it is running: then afterwards. Its schedule goes on as before.
     pub async fn run_by_hand(&self) {
-        let times = self.times.lock().await;
-        self.attempts(*times, Punctuality::OnTime).await;
+        // Held, so that no run by schedule overlaps; without times, since no run of the schedule is meant.
+        let _times = self.times.lock().await;
+        self.attempts(None, Punctuality::OnTime).await;
     }
 
     async fn attempts(&self, times: Option<TimerTimes>, punctuality: Punctuality) {

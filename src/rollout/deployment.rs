@@ -36,6 +36,9 @@ pub struct Deployment {
     pub location: Option<String>,
     /// `provisioningState` as it was last spelt.
     pub provisioning_state: Option<String>,
+    /// Whether that state is what a notification claims and ARM has not said yet.
+    #[serde(default)]
+    pub state_is_claimed: bool,
     /// Whether ARM, or an operator's import, has said that it exists.
     pub confirmed: bool,
     /// `eventTime` of the newest notification.
@@ -88,6 +91,8 @@ pub enum Readiness {
     NotReady,
     /// It is going, or gone.
     Leaving,
+    /// A notification claims that it is going, and ARM is being asked.
+    Uncertain,
 }
 
 impl Deployment {
@@ -104,6 +109,7 @@ impl Deployment {
             managed_resource_group_id: None,
             location: None,
             provisioning_state: None,
+            state_is_claimed: false,
             confirmed: false,
             event_time: None,
             event_error: None,
@@ -121,6 +127,14 @@ impl Deployment {
             return Readiness::Leaving;
         }
         match self.provisioning_state.as_deref().map(str::to_ascii_lowercase).as_deref() {
+            // Whoever knows `sig` can claim anything; where ARM cannot be asked, the POST will tell.
+            Some("deleting" | "deleted") if self.state_is_claimed => {
+                if self.check.is_some() {
+                    Readiness::Uncertain
+                } else {
+                    Readiness::Ready
+                }
+            }
             Some("deleting" | "deleted") => Readiness::Leaving,
             Some("accepted" | "creating" | "failed" | "canceled" | "cancelled") => Readiness::NotReady,
             _ => Readiness::Ready,

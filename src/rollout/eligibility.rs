@@ -35,13 +35,18 @@ pub fn eligibility(deployment: &Deployment, publish: &OfferPublish, previews: &[
     match deployment.readiness() {
         Readiness::Leaving => return Eligibility::Skipped(SkipReason::Deleting),
         Readiness::NotReady => return Eligibility::Skipped(SkipReason::NotReady),
-        Readiness::Ready => {}
+        // What ARM answers to the check is known when its turn comes.
+        Readiness::Ready | Readiness::Uncertain => {}
     }
     if !deployment.confirmed {
         return Eligibility::Skipped(SkipReason::Unconfirmed);
     }
     let applied = deployment.applied.as_ref().map(|applied| applied.version);
     match publish.purpose {
+        // A preview of a newer version is no drift.
+        Purpose::Scheduled if deployment.preview && applied > Some(publish.version) => {
+            Eligibility::Skipped(SkipReason::NewerApplied)
+        }
         Purpose::Repair | Purpose::Scheduled => Eligibility::Member,
         _ if applied == Some(publish.version) => Eligibility::Skipped(SkipReason::AlreadyApplied),
         Purpose::RollOut if applied > Some(publish.version) => Eligibility::Skipped(SkipReason::NewerApplied),

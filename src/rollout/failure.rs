@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The code of the error that stands for a call that was not made, since ARM wants none for the subscription yet.
+pub const HELD_BACK: &str = "HeldBack";
+
 /// The code of the error that stands for a polling URL to which no token may go (contracts/arm.md §2.2).
 pub const POLLING_URL_REFUSED: &str = "PollingUrlRefused";
 
@@ -64,6 +67,11 @@ impl RemoteError {
             Some(status) => matches!(status, 408 | 429 | 500..),
             None => self.code != POLLING_URL_REFUSED,
         }
+    }
+
+    /// Whether the call was not made at all, since ARM wants none for the subscription yet.
+    pub fn is_held_back(&self) -> bool {
+        self.status.is_none() && self.code == HELD_BACK
     }
 
     /// The failure that this error is, with the one who has to act on it.

@@ -9,7 +9,7 @@ use permafresh::rollout::{ApplicationId, Deployment};
 use serde_json::{Value, json};
 
 use crate::faulty_queue::{Fault, FaultyQueue};
-use crate::world::{Options, World, application, one_wave};
+use crate::world::{Options, World, application, invoke_message, one_wave};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -386,6 +386,39 @@ async fn a_later_put_brings_a_deleted_deployment_back() {
     assert_eq!((back.gone_since, back.provisioning_state.as_deref()), (None, Some("Succeeded")));
     let id = world.publish(json!({})).await;
     assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 1);
+}
+
+#[tokio::test]
+async fn a_forged_deletion_delays_a_refresh_and_costs_it_nothing() {
+    let world = World::new().await;
+    let ids = world.deploy(1).await;
+    let id = world.publish(json!({})).await;
+    // The refresh is planned and its message waits; then somebody who knows `sig` claims a deletion.
+    for message in world.queue.receive("rollouts", 10, HOUR).await.unwrap() {
+        invoke_message(&world.handler(world.store.clone(), world.queue.clone()), "PlanRollout", &message.body).await;
+        world.queue.complete("rollouts", &[message.lock]).await.unwrap();
+    }
+    notify(&world, &forged_deletion(&ids[0])).await;
+    let done = world.settle(id, HOUR).await;
+    assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(1)), "{done}");
+}
+
+#[tokio::test]
+async fn a_claimed_deletion_that_nobody_can_check_excludes_nobody() {
+    let world = World::new().await;
+    let ids = world.deploy(1).await;
+    world.simulator.on_read(&ids[0], std::iter::repeat_n(OnRead::Reply(Reply::forbidden()), 5));
+    notify(&world, &forged_deletion(&ids[0])).await;
+    for _ in 0..8 {
+        world.run_due().await;
+        world.advance(HOUR);
+    }
+    let id = world.publish(json!({})).await;
+    assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 1, "ARM itself has the last word at the POST");
+}
+
+fn forged_deletion(id: &ApplicationId) -> Value {
+    json!({"eventType": "DELETE", "provisioningState": "Deleting", "applicationId": id, "eventTime": "2026-03-10T12:00:00Z"})
 }
 
 #[tokio::test]

@@ -237,6 +237,9 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ended_already = self.child.kill();
         let _status = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("process {} said\n{}\n{}", self.id(), self.out(), self.err());
+        }
     }
 }
 

@@ -259,6 +259,45 @@ fn throttled_and_broken_looks_spend_nothing_but_a_monitor_that_tells_nothing_is_
 }
 
 #[test]
+fn a_wait_of_a_fraction_of_a_second_is_never_cut_short() {
+    let wait = Some(Duration::from_millis(1_500));
+    let (refresh, _) = walk(polled(PollAnswer::Running { percent: None, wait, moved: None }));
+    assert_eq!(refresh.wake_at(), Some(start() + minutes(1) + Duration::from_millis(1_500)));
+    let now = start() + minutes(2);
+    let (refresh, _) = refresh.apply(Event::Claim, now, &policy()).unwrap();
+    let silent = Event::Polled(PollAnswer::Running { percent: None, wait: None, moved: None });
+    let (refresh, _) = refresh.apply(silent, now, &policy()).unwrap();
+    assert_eq!(refresh.wake_at(), Some(now + Duration::from_secs(2)), "kept in whole seconds, rounded up");
+}
+
+#[test]
+fn a_call_that_was_held_back_spends_no_attempt() {
+    let held_back = RemoteError { status: None, ..error(0, "HeldBack") };
+    let retry = || answered(SubmitAnswer::Retry { error: held_back.clone(), wait: Some(Duration::from_secs(90)) });
+    let mut refresh = walk([(0, Event::Release)]).0;
+    let mut now = start();
+    for _ in 0..RetryPolicy::POST.attempts * 2 {
+        let before = refresh.message_id();
+        refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
+        refresh = refresh.apply(retry(), now, &policy()).unwrap().0;
+        assert_ne!(refresh.message_id(), before);
+        now += Duration::from_secs(90);
+    }
+    assert_eq!(refresh.state, RefreshState::Queued { attempt: 1, due: Some(now) });
+}
+
+#[test]
+fn only_two_missing_readings_in_a_row_mean_that_it_is_gone() {
+    let mut events = polled(PollAnswer::Succeeded);
+    events.extend([(1, Event::Claim), (1, Event::Read(ReadAnswer::NotFound))]);
+    events.extend([(11, Event::Claim), (11, Event::Read(unreadable()))]);
+    events.extend([(12, Event::Claim), (12, Event::Read(ReadAnswer::NotFound))]);
+    assert!(matches!(walk(events.clone()).0.state, RefreshState::Verifying { .. }));
+    events.extend([(22, Event::Claim), (22, Event::Read(ReadAnswer::NotFound))]);
+    assert_eq!(walk(events).0.state, RefreshState::Skipped { why: SkipReason::Gone });
+}
+
+#[test]
 fn a_look_at_a_throttled_subscription_is_put_off_and_counts_for_nothing() {
     let (running, _) = walk(submitting().into_iter().chain([(0, accepted())]));
     let until = start() + minutes(3);

@@ -140,7 +140,7 @@ impl Refresh {
         }
         match answer {
             SubmitAnswer::Accepted { mut operation, wait } => {
-                operation.last_wait_seconds = wait.map(|wait| wait.as_secs());
+                operation.last_wait_seconds = wait.map(whole_seconds);
                 self.submitted_at = Some(now);
                 self.unreadable = 0;
                 self.percent_complete = None;
@@ -156,6 +156,11 @@ impl Refresh {
             SubmitAnswer::NoMonitor => {
                 self.submitted_at = Some(now);
                 self.verify(attempt, Question::NoMonitor, now)
+            }
+            // Nobody was called, so nothing is spent.
+            SubmitAnswer::Retry { error, wait } if error.is_held_back() => {
+                let at = now + RetryPolicy::POST.wait(1, wait, &self.seed());
+                self.queue(attempt, now, Some(at))
             }
             SubmitAnswer::Retry { error, wait } => {
                 self.last_error = Some(error.clone());
@@ -229,9 +234,9 @@ impl Refresh {
             PollAnswer::Running { percent, wait, moved } => {
                 self.unreadable = 0;
                 self.percent_complete = percent.or(self.percent_complete);
-                operation.last_wait_seconds = wait.map(|wait| wait.as_secs()).or(operation.last_wait_seconds);
+                let wait = wait.or(operation.last_wait_seconds.map(Duration::from_secs));
+                operation.last_wait_seconds = wait.map(whole_seconds);
                 operation.url = moved.unwrap_or(operation.url);
-                let wait = operation.last_wait_seconds.map(Duration::from_secs);
                 self.poll_again(attempt, operation, deadline, wait, now)
             }
             // Busy or out of reach: it says nothing of the monitor and spends nothing (contracts/arm.md §2.4).
@@ -309,6 +314,9 @@ impl Refresh {
         answer: ReadAnswer,
         now: Timestamp,
     ) -> Next {
+        if !matches!(answer, ReadAnswer::NotFound) {
+            self.missing = 0;
+        }
         match (question, answer) {
             (_, ReadAnswer::NotFound) => {
                 self.missing += 1;
@@ -403,6 +411,11 @@ impl Refresh {
     fn seed(&self) -> String {
         format!("{}:{}:{}", self.key, self.generation, self.polls)
     }
+}
+
+/// Rounded up, or the next look would be an impatient one.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 fn is_due(at: Timestamp, claimed_until: Option<Timestamp>, now: Timestamp) -> bool {

@@ -129,10 +129,7 @@ impl Service {
             Err(error) if status(&error) == Some(StatusCode::Conflict) => Ok(()),
             Err(error) => Err(unavailable("create its tables", &error)),
         };
-        self.created
-            .get_or_try_init(|| async { try_join_all(Table::ALL.map(create)).await.map(|_| ()) })
-            .await
-            .map(|()| ())
+        self.created.get_or_try_init(|| async { try_join_all(Table::ALL.map(create)).await.map(|_| ()) }).await.copied()
     }
 
     fn bare_table(&self, table: Table) -> TableClient {

@@ -174,13 +174,18 @@ fn shared_key(request: &Request, account: &str, key: &hmac::Key) -> String {
     format!("SharedKey {account}:{}", STANDARD.encode(hmac::sign(key, text.as_bytes())))
 }
 
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SharedKey { account, .. } => write!(f, "the key of {account}"),
+            Self::Identity(_) => f.write_str("an identity"),
+        }
+    }
+}
+
 impl fmt::Debug for Lent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signer = match &self.signer {
-            Signer::SharedKey { account, .. } => format!("the key of {account}"),
-            Signer::Identity(_) => "an identity".to_owned(),
-        };
-        f.debug_struct("Lent").field("signer", &signer).field("sent", &self.sent()).finish_non_exhaustive()
+        f.debug_struct("Lent").field("signer", &self.signer).field("sent", &self.sent()).finish_non_exhaustive()
     }
 }
 
@@ -203,9 +208,7 @@ mod tests {
     #[test]
     fn no_key_is_shown() {
         let signer = Signer::shared_key("fabrikam", "c2VjcmV0").unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().build().unwrap();
-        let shown = format!("{:?}", Lent::new(http, signer));
+        let shown = format!("{signer:?}");
         assert!(shown.contains("fabrikam") && !shown.contains("c2VjcmV0"), "{shown}");
         assert!(Signer::shared_key("fabrikam", "not base64!").is_none());
     }

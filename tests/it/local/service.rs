@@ -19,11 +19,14 @@ pub struct Azure {
 }
 
 impl Azure {
-    /// One whose operations take `operation`.
+    /// One whose operations take `operation`, and that wants to be asked every second.
     pub fn start(operation: Duration) -> Self {
+        Self::asked_every(Duration::from_secs(1), operation)
+    }
+
+    pub fn asked_every(retry_after: Duration, operation: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let config =
-            SimulatorConfig { operation, retry_after: Some(Duration::from_secs(1)), ..SimulatorConfig::default() };
+        let config = SimulatorConfig { operation, retry_after: Some(retry_after), ..SimulatorConfig::default() };
         let simulator = runtime.block_on(Simulator::start(config)).unwrap();
         let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
         // The provider that the binary installs in its main function.
@@ -172,10 +175,25 @@ impl<'a> Local<'a> {
 
     /// Waits until the rollout is in `state` and returns its counts.
     pub fn until_rollout(&self, id: &str, state: &str) -> Value {
+        let mut last = Value::Null;
         until(&format!("the rollout to be {state}"), || {
             let rollout = self.rollout(id);
+            if rollout["counts"] != last["counts"] {
+                // Seen only where the test fails.
+                println!("{rollout}");
+                last = rollout.clone();
+            }
             (rollout["state"] == state).then(|| rollout["counts"].clone())
         })
+    }
+
+    /// Waits until Azure has accepted so many, and the service has noted it: whoever is killed before that waits for the
+    /// lease of what it was about.
+    pub fn until_accepted(&self, id: &str, count: usize) {
+        until(&format!("{count} to be accepted"), || {
+            let accepted = self.refreshes(id).iter().filter(|refresh| refresh["submittedAt"].is_string()).count();
+            (accepted == count).then_some(())
+        });
     }
 
     pub fn refreshes(&self, id: &str) -> Vec<Value> {
