@@ -135,11 +135,12 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         offer: offer.offer.clone(),
         plans: offer.plans.iter().map(|plan| (plan.plan.plan.clone(), plan.wanted_version)).collect(),
         strategy: offer.strategy.clone(),
+        // The other ways come with the parts that open them.
+        ways: offer.access_order.iter().copied().filter(|way| matches!(way, Way::Publisher | Way::HandOver)).collect(),
         preview_applications: offer.preview_applications.clone(),
     });
     EngineConfig {
         policy: Policy {
-            // The other ways come with the parts that open them.
             ways: vec![Way::Publisher, Way::HandOver],
             verify_after_success: settings.arm.verify_after_success,
             arm_endpoint: settings.arm.endpoint.as_str().to_owned(),

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
+use crate::rollout::Way;
 use crate::rollout::{ApplicationId, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
 use crate::store::{Saved, Store, StoreError, Versioned};
 
@@ -53,6 +54,8 @@ pub struct OfferConfig {
     pub plans: Vec<(String, Option<Version>)>,
     /// The strategy where a publish names none.
     pub strategy: Strategy,
+    /// The ways to try, in order, of those that there are.
+    pub ways: Vec<Way>,
     /// Applications that count as preview purchases.
     pub preview_applications: Vec<ApplicationId>,
 }
@@ -120,6 +123,15 @@ impl Engine {
 
     fn offer(&self, publisher: &str, offer: &str) -> Option<&OfferConfig> {
         self.config.offers.iter().find(|known| known.publisher == publisher && known.offer == offer)
+    }
+
+    /// What the domain has to know for a deployment of this plan: its offer may have an order of ways of its own.
+    fn policy_for(&self, plan: &Plan) -> Policy {
+        let policy = self.config.policy.clone();
+        match self.offer(&plan.publisher, &plan.offer) {
+            Some(offer) => Policy { ways: offer.ways.clone(), ..policy },
+            None => policy,
+        }
     }
 
     /// The applications of a plan's offer that count as preview purchases.

@@ -166,7 +166,7 @@ impl Engine {
         if let Some(wait) = throttled_for {
             self.store.throttle(refresh.value.application_id.subscription(), now + wait).await?;
         }
-        self.conclude(&refresh, event, now).await
+        self.conclude(&refresh, event, now, &self.config.policy).await
     }
 
     async fn hand_out_share(&self, number: usize) -> Result<(), EngineError> {

@@ -9,13 +9,20 @@ use tracing::{info, warn};
 use super::{Engine, EngineError, Mode, refresh_message};
 use crate::arm::Posted;
 use crate::rollout::{
-    Actor, Applied, Deployment, DeploymentKey, Event, Next, Readiness, Refresh, RefreshState, Rollout, RolloutId,
-    RolloutState, SkipReason, Timestamp,
+    Actor, Applied, Deployment, DeploymentKey, Event, Next, Policy, Readiness, Refresh, RefreshState, Rollout,
+    RolloutId, RolloutState, SkipReason, Timestamp,
 };
 use crate::store::Versioned;
 
 /// How long a step waits for one of the process's places for calls before it comes back later.
 const ADMISSION: Duration = Duration::from_secs(60);
+
+/// What is to happen to a refresh in this step.
+struct Step {
+    refresh: Versioned<Refresh>,
+    event: Event,
+    policy: Policy,
+}
 
 /// How long a refresh waits at a time for ARM's word on a deletion that a notification claims.
 const CHECKED: Duration = Duration::from_secs(60);
@@ -28,8 +35,8 @@ impl Engine {
             return self.come_back_later(id, key).await;
         };
         let now = self.now();
-        let Some((refresh, event)) = self.decide_step(id, key, now).await? else { return Ok(()) };
-        let (next, action) = match refresh.value.apply(event, now, &self.config.policy) {
+        let Some(Step { refresh, event, policy }) = self.decide_step(id, key, now).await? else { return Ok(()) };
+        let (next, action) = match refresh.value.apply(event, now, &policy) {
             Ok(decided) => decided,
             Err(illegal) => {
                 warn!(rollout.id = %id, deployment.key = %key, "Refresh of {}: {illegal}", refresh.value.application_id);
@@ -47,7 +54,7 @@ impl Engine {
             .arm
             .refresh_permissions(place, &saved.value.application_id, saved.value.version, saved.value.request_id())
             .await;
-        self.note_answer(saved, posted).await
+        self.note_answer(saved, posted, &policy).await
     }
 
     /// What is to happen to the refresh now, from everything that is stored about it.
@@ -56,7 +63,7 @@ impl Engine {
         id: RolloutId,
         key: &DeploymentKey,
         now: Timestamp,
-    ) -> Result<Option<(Versioned<Refresh>, Event)>, EngineError> {
+    ) -> Result<Option<Step>, EngineError> {
         let (refresh, rollout, deployment) = tokio::try_join!(
             self.store.refresh(id, key),
             self.store.rollout(id),
@@ -79,7 +86,7 @@ impl Engine {
                 until.map_or(Event::Submit, |until| Event::Delay { until })
             }
         };
-        Ok(Some((refresh, event)))
+        Ok(Some(Step { refresh, event, policy: self.policy_for(&rollout.value.publish.plan) }))
     }
 
     async fn come_back_later(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
@@ -92,14 +99,21 @@ impl Engine {
         Ok(())
     }
 
-    async fn note_answer(&self, submitting: Versioned<Refresh>, posted: Posted) -> Result<(), EngineError> {
+    async fn note_answer(
+        &self,
+        submitting: Versioned<Refresh>,
+        posted: Posted,
+        policy: &Policy,
+    ) -> Result<(), EngineError> {
         let now = self.now();
         let Posted { answer, correlation_id, throttled_for, .. } = posted;
+        let event = Event::Answered { answer, correlation_id };
+        // The answer first: what is lost of it would be posted again.
+        let concluded = self.conclude(&submitting, event, now, policy).await;
         if let Some(wait) = throttled_for {
             self.store.throttle(submitting.value.application_id.subscription(), now + wait).await?;
         }
-        let event = Event::Answered { answer, correlation_id };
-        self.conclude(&submitting, event, now).await
+        concluded
     }
 
     /// Applies what ARM said to a refresh that this worker has for itself, saves, and does what comes next.
@@ -108,8 +122,9 @@ impl Engine {
         refresh: &Versioned<Refresh>,
         event: Event,
         now: Timestamp,
+        policy: &Policy,
     ) -> Result<(), EngineError> {
-        let (next, action) = match refresh.value.apply(event, now, &self.config.policy) {
+        let (next, action) = match refresh.value.apply(event, now, policy) {
             Ok(decided) => decided,
             Err(illegal) => {
                 warn!(rollout.id = %refresh.value.rollout_id, "Refresh of {}: {illegal}", refresh.value.application_id);

@@ -273,8 +273,27 @@ async fn a_scope_leaves_everybody_else_alone() {
 }
 
 #[tokio::test]
+async fn an_offer_that_is_only_to_be_handed_over_is_never_posted() {
+    let offer = OfferConfig {
+        ways: vec![permafresh::rollout::Way::HandOver],
+        publisher: "fabrikam".into(),
+        offer: "ledger".into(),
+        plans: vec![],
+        strategy: Strategy { canaries: Canaries::Count(0), ..Strategy::default() },
+        preview_applications: vec![],
+    };
+    let world = World::with(Options { offers: vec![offer], ..Options::default() }).await;
+    world.deploy(3).await;
+    let id = world.publish(json!({})).await;
+    let done = world.settle(id, HOUR).await;
+    assert_eq!((&done["state"], &done["counts"]["handedOver"]), (&json!("completed"), &json!(3)), "{done}");
+    assert_eq!(world.simulator.stats().posts, 0);
+}
+
+#[tokio::test]
 async fn a_preview_reaches_preview_purchases_listed_applications_and_named_canaries_only() {
     let offer = OfferConfig {
+        ways: vec![permafresh::rollout::Way::Publisher],
         publisher: "fabrikam".into(),
         offer: "ledger".into(),
         plans: vec![("standard".into(), None)],

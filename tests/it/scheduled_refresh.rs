@@ -16,6 +16,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 fn offers(wanted: Option<&str>) -> Vec<OfferConfig> {
     let strategy: Strategy = serde_json::from_value(one_wave()).unwrap();
     vec![OfferConfig {
+        ways: vec![permafresh::rollout::Way::Publisher],
         publisher: "fabrikam".into(),
         offer: "ledger".into(),
         plans: vec![("standard".into(), wanted.map(|version| version.parse().unwrap()))],
