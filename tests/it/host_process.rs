@@ -226,6 +226,8 @@ async fn e10_what_is_in_flight_when_the_handler_dies_fails_and_what_comes_then_w
         stub.tell(1, "exit 1").await;
     });
     assert_eq!((hanging.status, hanging.body.as_str()), (500, ""));
+    // The connection breaks before the host knows that the process has ended.
+    stub.wait_for_starts(2).await;
     assert_eq!(get(&host, "/api/f/next").await.body, "served");
     assert_eq!(stub.starts().len(), 2);
 }
