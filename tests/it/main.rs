@@ -18,6 +18,7 @@ mod arm_throttle;
 mod arm_wire;
 mod azurite;
 mod cli;
+mod cloud_shape;
 mod contracts;
 mod crash;
 mod demo;
