@@ -63,7 +63,8 @@ impl Cloud {
 
         let arm = SimulatorConfig {
             operation: Duration::from_secs(2),
-            retry_after: Some(Duration::from_secs(1)),
+            // So that one look is enough for most.
+            retry_after: Some(Duration::from_secs(2)),
             ..SimulatorConfig::default()
         };
         let arm = Simulator::start(arm).await.unwrap();
