@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["host", "functions"],
     &["engine"],
     &["access", "arm", "partner_center", "queue", "store"],
-    &["sqlite", "clock", "ncrontab"],
+    &["sqlite", "clock", "ncrontab", "loopback"],
     &["timespan"],
     &["rollout"],
 ];
