@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod deployment;
+pub mod difference;
 pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
@@ -16,12 +17,14 @@ pub mod refresh;
 pub mod resource_id;
 pub mod retry;
 pub mod strategy;
+pub mod submission;
 pub mod tally;
 pub mod version;
 pub mod wanted;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use deployment::{Applied, Deployment, Readiness};
+pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};
 pub use hand_over::{HandOver, Way};
 pub use lifecycle::{Command, Review, Rollout, RolloutState};
@@ -31,6 +34,7 @@ pub use refresh::{Event, Evidence, Next, Policy, Refresh, RefreshState, SkipReas
 pub use resource_id::{ApplicationId, DeploymentKey};
 pub use retry::RetryPolicy;
 pub use strategy::Strategy;
+pub use submission::Submission;
 pub use tally::{Counts, Standing, Tally};
 pub use version::Version;
 pub use wanted::WantedVersion;
