@@ -35,6 +35,7 @@
 //! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`] | durations, schedules, time, one SQLite file, the simulators' HTTP server | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
+//! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
 //! | [`host`] | the Functions host on one machine | `queue`, `clock` |
@@ -52,6 +53,7 @@ pub mod functions;
 pub mod host;
 pub mod loopback;
 pub mod ncrontab;
+pub mod partner_center;
 pub mod queue;
 pub mod rollout;
 pub mod settings;
