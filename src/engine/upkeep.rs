@@ -9,7 +9,8 @@ use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
-    Audience, Event, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp, WantedVersion,
+    Audience, Event, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp,
+    WantedVersion,
 };
 use crate::store::{PageRequest, Versioned};
 
@@ -42,6 +43,7 @@ impl Engine {
                 has_moved = false;
                 // Both although one fails, so that neither holds back the other.
                 kept_up = self.look_after_rollouts().await;
+                kept_up = kept_up.and(self.look_after_wanted().await);
                 kept_up = kept_up.and(self.send_lost_checks().await);
             }
             let moves = self.look_at_all(end).await?.moved > 0;
@@ -116,9 +118,16 @@ impl Engine {
             let tally = self.store.tally(id).await?;
             let review = rollout.value.review(&tally, now);
             let offending = if review == Review::Halt { self.offending_action(id).await? } else { None };
+            let is_news = !rollout.value.has_completed;
             if rollout.value.accept(&review, offending.as_deref(), now) {
-                // First, since nobody comes back to it once the rollout is stored; done twice it changes nothing.
-                self.follow_with_wanted(&rollout.value, &review).await?;
+                if review == Review::Complete && rollout.value.publish.purpose == Purpose::Scheduled {
+                    rollout.value.changed = Some(self.count_changed(id).await?);
+                }
+                // First, since nobody comes back to it once the rollout is stored; done twice it changes nothing. What is
+                // tried again long after its end does not bring its version back.
+                if is_news {
+                    self.follow_with_wanted(&rollout.value, &review).await?;
+                }
                 if !self.store.save_rollout(&rollout).await?.is_stored() {
                     continue;
                 }
@@ -148,6 +157,37 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many deployments a rollout has brought a version that they were not known to have.
+    async fn count_changed(&self, id: RolloutId) -> Result<u64, EngineError> {
+        let succeeded = [Standing::Succeeded, Standing::SucceededUnproven];
+        let mut page = PageRequest { continuation: None, top: PAGE };
+        let mut changed = 0;
+        loop {
+            let refreshes = self.store.refreshes(id, Some(&succeeded), &page).await?;
+            changed += refreshes.items.iter().filter(|refresh| refresh.value.has_changed()).count() as u64;
+            match refreshes.next {
+                Some(next) => page.continuation = Some(next),
+                None => return Ok(changed),
+            }
+        }
+    }
+
+    /// Takes back what a rollout raised that was called off or halted in the same moment.
+    async fn look_after_wanted(&self) -> Result<(), EngineError> {
+        for wanted in self.store.wanted_versions().await? {
+            let Some(raised) = wanted.value.raised else { continue };
+            let Some(rollout) = self.store.rollout(raised.by).await? else { continue };
+            match rollout.value.state {
+                RolloutState::Canceled { .. } | RolloutState::Halted { .. } => {
+                    self.revert_wanted(&rollout.value).await?
+                }
+                RolloutState::Completed => self.settle_wanted(&rollout.value).await?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn ask_planner_if_lost(&self, rollout: &Rollout) -> Result<(), EngineError> {
@@ -255,7 +295,7 @@ impl Engine {
     }
 
     pub(super) async fn raise_wanted(&self, rollout: &Rollout) -> Result<(), EngineError> {
-        if rollout.publish.purpose == crate::rollout::Purpose::Restore || !rollout.publish.scope.is_empty() {
+        if rollout.publish.purpose == Purpose::Restore || !rollout.publish.scope.is_empty() {
             return Ok(());
         }
         self.change_wanted(rollout, |wanted| wanted.raise(rollout.id, rollout.publish.version)).await
@@ -287,5 +327,9 @@ impl Engine {
 }
 
 fn why(rollout: &Rollout) -> String {
-    rollout.state.why().map(|why| format!(": {why}")).unwrap_or_default()
+    match (rollout.state.why(), rollout.changed) {
+        (Some(why), _) => format!(": {why}"),
+        (None, Some(changed)) => format!(": {changed} deployments had another version before"),
+        (None, None) => String::new(),
+    }
 }

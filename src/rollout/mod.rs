@@ -20,10 +20,10 @@ pub mod version;
 pub mod wanted;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
-pub use deployment::{Applied, Deployment, Readiness};
+pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use failure::{Actor, Failure, Phase, RemoteError};
 pub use hand_over::{HandOver, Way};
-pub use lifecycle::{Command, Review, Rollout, RolloutState};
+pub use lifecycle::{Command, Retried, Review, Rollout, RolloutState};
 pub use publish::{Audience, OfferPublish, Plan, Purpose, RolloutId, Target};
 pub use refresh::{Event, Evidence, Next, Policy, Refresh, RefreshState, SkipReason};
 pub use resource_id::{ApplicationId, DeploymentKey};

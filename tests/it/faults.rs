@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
 use permafresh::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp, WantedVersion,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp, WantedVersion,
 };
 use permafresh::store::{Claim, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use tokio::sync::Notify;
@@ -224,7 +224,7 @@ faulty_store! {
     Read deployments_after(plan: &Plan, after: Option<&DeploymentKey>, at_most: usize) -> Vec<Deployment>;
     Read count_deployments(plan: &Plan) -> u64;
     Read due_checks(now: Timestamp, at_most: usize) -> Vec<Versioned<Deployment>>;
-    Effect record_applied(key: &DeploymentKey, applied: &Applied) -> ();
+    Effect record_past(key: &DeploymentKey, past: &PastRefresh) -> ();
     Read forget_gone(before: Timestamp) -> usize;
     Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
     Read wanted_version(plan: &Plan) -> Option<Versioned<WantedVersion>>;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use permafresh::rollout::lifecycle::PauseKind;
 use permafresh::rollout::{Plan, RolloutState, Standing, WantedVersion};
 use permafresh::store::{Claim, ETag, Saved, Store, StoreError, Versioned};
 
 use crate::contracts::samples::{
-    applied, at, deployment, page, plan, put, refresh, rollout, rollout_id, standing, version,
+    at, deployment, page, plan, put, refresh, rollout, rollout_id, standing, succeeded, version,
 };
 
 pub async fn a_key_is_claimed_once_and_names_its_holder(open: impl Fn() -> Arc<dyn Store>) {
@@ -46,7 +47,7 @@ pub async fn a_new_record_is_written_once_and_a_stale_version_changes_nothing(op
 
     let paused = |why: &str| {
         let mut rollout = rollout(1);
-        rollout.state = RolloutState::Paused { why: why.to_owned(), on: None };
+        rollout.state = RolloutState::Paused { why: why.to_owned(), on: None, kind: PauseKind::Ordinary };
         rollout
     };
     assert_eq!(store.save_rollout(&Versioned::new(paused("again as new"))).await.unwrap(), Saved::Conflict);
@@ -200,7 +201,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     before.insert_refreshes(std::slice::from_ref(&ours)).await.unwrap();
     let running = put(&*before, &ours, standing(Standing::Running, at(77))).await;
     before.save_deployments(&[Versioned::new(theirs.clone())]).await.unwrap();
-    before.record_applied(&theirs.key, &applied(1, "1.4.0", 5)).await.unwrap();
+    before.record_past(&theirs.key, &succeeded(1, "1.4.0", 5)).await.unwrap();
     before.save_wanted_version(&Versioned::new(WantedVersion::new(plan("standard"), None))).await.unwrap();
     before.throttle("s1", at(500)).await.unwrap();
     let tally = before.tally(rollout_id(1)).await.unwrap();
@@ -214,7 +215,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     assert_eq!(after.tally(rollout_id(1)).await.unwrap(), tally);
     assert_eq!(after.next_wake().await.unwrap(), Some(at(77)));
     let kept = after.deployments_by_key(&[theirs.key]).await.unwrap().remove(0).unwrap();
-    assert_eq!(kept.value.applied, Some(applied(1, "1.4.0", 5)));
+    assert_eq!(kept.value.history, [succeeded(1, "1.4.0", 5)]);
     assert_eq!(after.wanted_versions().await.unwrap().len(), 1);
     assert_eq!(after.throttled_until("s1").await.unwrap(), Some(at(500)));
     assert!(after.save_refreshes(&[read]).await.unwrap()[0].is_stored(), "versions hold across opening");
