@@ -34,9 +34,9 @@ pub struct Rollout {
     pub canaries_waived: bool,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
     pub forgiven: Forgiven,
-    /// Whether a person has approved the last wave (`approveLastWave`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub last_wave_approved: bool,
+    /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
+    #[serde(default)]
+    pub approval: Approval,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
@@ -74,6 +74,19 @@ impl Forgiven {
             by_offer: self.by_offer.min(tally.count(|s| s == Standing::FailedByOffer)),
         }
     }
+}
+
+/// How it stands with the approval of the last wave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Approval {
+    /// Nobody was asked yet.
+    #[default]
+    Pending,
+    /// The rollout is paused for it: resuming is approving.
+    Asked,
+    /// A person has given it.
+    Given,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -118,9 +131,6 @@ pub enum RolloutState {
         /// The rollout that it waited for when it was paused, and waits for again when it is resumed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         on: Option<RolloutId>,
-        /// What resuming it means.
-        #[serde(default, skip_serializing_if = "PauseKind::is_ordinary")]
-        kind: PauseKind,
     },
     /// It would fail everywhere.
     Halted {
@@ -135,23 +145,6 @@ pub enum RolloutState {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         superseded_by: Option<RolloutId>,
     },
-}
-
-/// What a paused rollout waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum PauseKind {
-    /// A person's look.
-    #[default]
-    Ordinary,
-    /// A person's approval of the last wave: resuming is approving.
-    Approval,
-}
-
-impl PauseKind {
-    fn is_ordinary(&self) -> bool {
-        *self == Self::Ordinary
-    }
 }
 
 /// A person's command.
@@ -245,7 +238,7 @@ impl Rollout {
             stand_ins: 0,
             canaries_waived: false,
             forgiven: Forgiven::default(),
-            last_wave_approved: false,
+            approval: Approval::default(),
             next_wave_at: None,
             changed: None,
             has_completed: false,
@@ -313,7 +306,7 @@ impl Rollout {
                 self.walk.wave_is_planned = false;
                 self.ask_planner(now);
             }
-            Review::Pause { why } => self.pause(why.clone(), None),
+            Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone(), on: None },
             Review::AskApproval => self.ask_approval(),
             Review::Halt => {
                 let why = match offending {
@@ -346,7 +339,7 @@ impl Rollout {
 
     /// Whether `wave` is the last one and waits for a person's approval.
     fn needs_approval(&self, wave: u32) -> bool {
-        self.publish.strategy.approve_last_wave && !self.last_wave_approved && wave >= self.waves()
+        self.publish.strategy.approve_last_wave && self.approval != Approval::Given && wave >= self.waves()
     }
 
     fn ask_approval(&mut self) {
@@ -357,11 +350,8 @@ impl Rollout {
             "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; resume to approve it, or cancel",
             whole - done
         );
-        self.state = RolloutState::Paused { why, on: None, kind: PauseKind::Approval };
-    }
-
-    fn pause(&mut self, why: String, on: Option<RolloutId>) {
-        self.state = RolloutState::Paused { why, on, kind: PauseKind::Ordinary };
+        self.state = RolloutState::Paused { why, on: None };
+        self.approval = Approval::Asked;
     }
 
     fn start_wave(&mut self, wave: u32, now: Timestamp) {
@@ -440,7 +430,7 @@ impl Rollout {
         match (&self.state, command) {
             (S::Waiting { .. } | S::Planning | S::Running, Command::Pause) => {
                 let on = if let S::Waiting { on } = self.state { Some(on) } else { None };
-                next.pause("paused by a command".to_owned(), on);
+                next.state = S::Paused { why: "paused by a command".to_owned(), on };
             }
             (S::Paused { .. } | S::Halted { .. }, Command::Pause) => return Ok(None),
             (S::Paused { .. } | S::Halted { .. }, Command::Resume) => {
@@ -485,7 +475,10 @@ impl Rollout {
 
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {
         let was_paused = matches!(self.state, RolloutState::Paused { .. });
-        self.last_wave_approved |= matches!(self.state, RolloutState::Paused { kind: PauseKind::Approval, .. });
+        if self.approval == Approval::Asked {
+            // Of a halted one nobody was asked that.
+            self.approval = if was_paused { Approval::Given } else { Approval::Pending };
+        }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),
             in_wave: tally.count_in(self.wave, Standing::is_failure),

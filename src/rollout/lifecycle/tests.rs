@@ -74,10 +74,10 @@ fn every_state() -> Vec<Rollout> {
     vec![
         with(&planning, RolloutState::Waiting { on }),
         planning.clone(),
-        with(&planning, RolloutState::Paused { why: why(), on: None, kind: PauseKind::Ordinary }),
-        with(&planning, RolloutState::Paused { why: why(), on: Some(on), kind: PauseKind::Ordinary }),
+        with(&planning, RolloutState::Paused { why: why(), on: None }),
+        with(&planning, RolloutState::Paused { why: why(), on: Some(on) }),
         running.clone(),
-        with(&running, RolloutState::Paused { why: why(), on: None, kind: PauseKind::Ordinary }),
+        with(&running, RolloutState::Paused { why: why(), on: None }),
         with(&running, RolloutState::Halted { why: why() }),
         with(&running, RolloutState::Completed),
         with(&running, RolloutState::Canceled { superseded_by: None }),
