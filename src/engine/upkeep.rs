@@ -9,7 +9,7 @@ use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
-    Audience, Event, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp,
+    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp,
     WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
@@ -32,6 +32,7 @@ impl Engine {
         if forgotten > 0 {
             warn!("{forgotten} records were overdue for long and are looked at again");
         }
+        let joined = self.look_after_joiners().await;
         let mut kept_up_at = None;
         let mut has_moved = false;
         loop {
@@ -51,7 +52,7 @@ impl Engine {
             has_moved |= moves;
             let now = self.now();
             let wake = match self.next_look().await? {
-                _ if now >= end => return Ok(()),
+                _ if now >= end => return joined,
                 Some(due) if due <= now => {
                     if moves {
                         now
@@ -60,7 +61,7 @@ impl Engine {
                     }
                 }
                 Some(due) if due < next_tick.max(now) => due.max(now + CLAIM_GAP),
-                _ if !has_moved => return Ok(()),
+                _ if !has_moved => return joined,
                 // What ended may have freed places or finished a wave.
                 due => {
                     kept_up_at = None;
@@ -72,7 +73,7 @@ impl Engine {
                 if self.now() <= now {
                     // A clock that only others move: whoever moves it calls again.
                     if !has_moved {
-                        return Ok(());
+                        return joined;
                     }
                     kept_up_at = None;
                 }
@@ -150,7 +151,7 @@ impl Engine {
             Review::NextWave if rollout.publish.audience == Audience::All => self.raise_wanted(rollout).await,
             Review::Halt => self.revert_wanted(rollout).await,
             Review::Complete => {
-                if rollout.publish.audience == Audience::All && rollout.publish.scope.is_empty() {
+                if rollout.publish.audience == Audience::All {
                     self.raise_wanted(rollout).await?;
                 }
                 self.settle_wanted(rollout).await
@@ -260,7 +261,7 @@ impl Engine {
     }
 
     /// A completed rollout with refreshes that have no result: a retry that died half-way.
-    async fn reopen(&self, rollout: &Rollout) -> Result<(), EngineError> {
+    pub(super) async fn reopen(&self, rollout: &Rollout) -> Result<(), EngineError> {
         let now = self.now();
         self.change_rollout(rollout.id, |rollout, tally| {
             let reopens = rollout.state == RolloutState::Completed && tally.counts().ended() < tally.counts().total;
@@ -306,7 +307,10 @@ impl Engine {
     }
 
     async fn settle_wanted(&self, rollout: &Rollout) -> Result<(), EngineError> {
-        self.change_wanted(rollout, |wanted| wanted.settle(rollout.id)).await
+        let OfferPublish { audience, purpose, scope, version, .. } = &rollout.publish;
+        let is_for_all = *audience == Audience::All && scope.is_empty() && *purpose != Purpose::Restore;
+        let everywhere = is_for_all.then_some(*version);
+        self.change_wanted(rollout, |wanted| wanted.settle(rollout.id, everywhere)).await
     }
 
     async fn change_wanted(

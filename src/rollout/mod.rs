@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
+pub mod joining;
 pub mod lifecycle;
 pub mod publish;
 pub mod refresh;
