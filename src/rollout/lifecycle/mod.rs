@@ -34,6 +34,9 @@ pub struct Rollout {
     pub canaries_waived: bool,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
     pub forgiven: Forgiven,
+    /// Whether its version is still to be looked at before anything is planned.
+    #[serde(default)]
+    pub vetting: Vetting,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
@@ -54,6 +57,19 @@ pub struct Forgiven {
     pub in_wave: u64,
     /// Those that the offer itself is to blame for; a person has seen them only if the rollout had halted.
     pub by_offer: u64,
+}
+
+/// How it stands with the look at its version: whether that is worth a rollout, and fit for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Vetting {
+    /// Nothing stands against it, or a person has decided.
+    #[default]
+    Done,
+    /// It is to be looked at before anything is planned.
+    Due,
+    /// It was looked at and is paused for a person: resuming is deciding.
+    Parked,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -171,6 +187,7 @@ impl Rollout {
             stand_ins: 0,
             canaries_waived: false,
             forgiven: Forgiven::default(),
+            vetting: Vetting::default(),
             next_wave_at: None,
             created_at: now,
             ended_at: None,
@@ -252,9 +269,21 @@ impl Rollout {
         *self != before
     }
 
+    /// Does not begin, for a reason that a person has to look at.
+    pub fn park(&mut self, why: String) {
+        self.state = RolloutState::Paused { why, on: None };
+        self.vetting = Vetting::Parked;
+    }
+
+    /// Whether it has not begun and waits for a person to decide whether it should: nothing has to wait for it.
+    pub fn is_parked(&self) -> bool {
+        self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
+    }
+
     /// Begins with the first wave, once the deployments were counted.
     pub fn begin(&mut self, whole: u64, now: Timestamp) {
         self.walk.whole = whole;
+        self.vetting = Vetting::Done;
         self.state = RolloutState::Running;
         self.start_wave(1, now);
     }
@@ -376,6 +405,9 @@ impl Rollout {
 
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {
         let was_paused = matches!(self.state, RolloutState::Paused { .. });
+        if self.vetting == Vetting::Parked {
+            self.vetting = Vetting::Done;
+        }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),
             in_wave: tally.count_in(self.wave, Standing::is_failure),
