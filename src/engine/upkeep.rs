@@ -9,8 +9,8 @@ use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
-    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp,
-    WantedVersion,
+    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
+    Timestamp, WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
 

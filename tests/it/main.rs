@@ -9,6 +9,7 @@
     reason = "a test stops at once where something is not as it should be, and owns its clock and its clients"
 )]
 
+mod approval;
 mod arm_fixture;
 mod arm_identity;
 mod arm_poll;
@@ -36,11 +37,13 @@ mod host_queue_fake;
 mod host_stub;
 mod host_timers;
 mod infra;
+mod late_joiners;
 mod local;
 mod manual_clock;
 mod notification;
 mod package;
 mod processes;
+mod retry;
 mod rollout_flow;
 mod rollouts_api;
 mod scheduled_refresh;
