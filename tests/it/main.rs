@@ -45,6 +45,7 @@ mod manual_clock;
 mod notification;
 mod package;
 mod processes;
+mod repair;
 mod retry;
 mod rollout_flow;
 mod rollouts_api;
