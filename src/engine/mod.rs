@@ -4,7 +4,8 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`watch`] (what Partner Center has published) and
+//! [`vetting`] (whether that is worth a rollout).
 
 pub mod check;
 pub mod commands;
@@ -18,6 +19,8 @@ pub mod registry;
 pub mod schedule;
 pub mod step;
 pub mod upkeep;
+pub mod vetting;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -96,6 +99,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     config: EngineConfig,
     claiming: tokio::sync::Mutex<()>,
+    watch: Option<watch::Watch>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -110,7 +114,12 @@ impl Engine {
         clock: Arc<dyn Clock>,
         config: EngineConfig,
     ) -> Self {
-        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()) }
+        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()), watch: None }
+    }
+
+    /// The same engine, which watches Partner Center.
+    pub fn with_watch(self, watch: watch::Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Where state is kept; for what only reads.

@@ -5,6 +5,7 @@
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
 pub mod document;
+pub mod published;
 pub mod sqlite;
 pub mod tables;
 

@@ -44,6 +44,7 @@ mod local;
 mod manual_clock;
 mod notification;
 mod package;
+mod partner_center;
 mod processes;
 mod repair;
 mod retry;
