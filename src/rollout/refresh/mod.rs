@@ -270,6 +270,8 @@ pub enum Event {
     Release,
     /// Its rollout does not go on: it gives its place back.
     PutBack,
+    /// The same, said by the worker that has it and has not posted it.
+    Withdraw,
     /// It may not be posted before this time.
     Delay {
         /// The time.
@@ -486,6 +488,7 @@ impl Event {
         match self {
             Self::Release => "release",
             Self::PutBack => "putBack",
+            Self::Withdraw => "withdraw",
             Self::Delay { .. } => "delay",
             Self::Submit => "submit",
             Self::Answered { .. } => "answered",
