@@ -19,6 +19,7 @@ use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
 use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
+use crate::access::claims::Claims;
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
 use crate::rollout::failure::{HELD_BACK, NO_TOKEN, POLLING_URL_REFUSED};
@@ -255,6 +256,11 @@ impl ArmClient {
             }
             Outcome::Unanswered { error, wait, throttled_for } => unread(error, wait, throttled_for),
         }
+    }
+
+    /// Who we are to ARM, as far as our token says.
+    pub async fn caller(&self) -> Result<Claims, NoToken> {
+        self.tokens.token(&self.shared.scope).await.map(|token| Claims::of(&token))
     }
 
     /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5); `None` if it did not.

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod application;
 pub mod client;
+pub mod delegations;
 pub mod host_rule;
 pub mod listing;
 pub mod operation;
@@ -19,5 +20,6 @@ mod transport;
 
 pub use application::Application;
 pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOutcome};
+pub use delegations::Looked;
 pub use listing::{ListEnd, Listing};
 pub use transport::Proxy;

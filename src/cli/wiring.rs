@@ -59,20 +59,24 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
     let path = store_path(settings)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(path).context("cannot open the store")?);
     let queue = queue(settings, Arc::clone(&clock))?;
-    let tokens = TokenSource::new(identity(settings), token_client(settings), Arc::clone(&clock));
-    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
-    arm.audience.clone_from(&settings.arm.audience);
-    arm.api_version.clone_from(&settings.arm.api_version);
-    arm.max_concurrency = settings.arm.max_concurrency;
-    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
-    let arm =
-        ArmClient::new(arm, Arc::new(tokens), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
+    let arm = arm_client(settings, Arc::clone(&clock))?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
     Ok(App {
         engine: Engine::new(store, queue, arm, clock, engine_config(settings)),
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
         poll_schedule,
     })
+}
+
+/// Azure Resource Manager, called as the identity that the settings name.
+pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    let tokens = TokenSource::new(identity(settings), token_client(settings), Arc::clone(&clock));
+    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
+    arm.audience.clone_from(&settings.arm.audience);
+    arm.api_version.clone_from(&settings.arm.api_version);
+    arm.max_concurrency = settings.arm.max_concurrency;
+    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
+    ArmClient::new(arm, Arc::new(tokens), clock).context("cannot call Azure Resource Manager")
 }
 
 /// The embedded queue, in a file beside the store: the handler sends to it, the host takes from it.

@@ -126,6 +126,10 @@ pub(super) struct World {
     pub tokens: HashMap<String, Timestamp>,
     pub throttled: HashMap<Box<str>, Timestamp>,
     pub on_list: VecDeque<Reply>,
+    /// Registration assignments, by lower-cased scope.
+    pub assignments: HashMap<String, Vec<serde_json::Value>>,
+    /// Role definitions, by GUID.
+    pub roles: HashMap<String, serde_json::Value>,
     pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
     pub stats: Stats,
     succeeded: Option<Arc<Outcome>>,

@@ -1,5 +1,6 @@
 //! The simulator's HTTP side: connections, the order of checks, and which answer belongs to which path.
 
+mod delegations;
 pub(super) mod identity;
 mod pages;
 mod refresh;
@@ -136,6 +137,18 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
             if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
         {
             pages::list(shared, head, &subscription, Some(group)).into()
+        }
+        (&Method::GET, [.., providers, provider, assignments])
+            if is(providers, "providers")
+                && is(provider, "Microsoft.ManagedServices")
+                && is(assignments, "registrationAssignments") =>
+        {
+            delegations::list(shared, head).into()
+        }
+        (&Method::GET, ["providers", provider, definitions, role])
+            if is(provider, "Microsoft.Authorization") && is(definitions, "roleDefinitions") =>
+        {
+            delegations::role(shared, head, role).into()
         }
         (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [groups, _, _, provider, applications, _])
