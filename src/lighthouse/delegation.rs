@@ -113,7 +113,7 @@ impl<'a> Batch<'a> {
                                 &declaration,
                                 format!("the parameter {name} has no value and no default"),
                                 "give it one in the parameter file, or Azure asks for it at each deployment",
-                                Severity::Warning,
+                                Severity::Note,
                             );
                         }
                         Bound::Given(declaration.computed())

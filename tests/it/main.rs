@@ -36,6 +36,7 @@ mod host_queue_fake;
 mod host_stub;
 mod host_timers;
 mod infra;
+mod lighthouse;
 mod local;
 mod manual_clock;
 mod notification;

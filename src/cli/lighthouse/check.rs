@@ -15,7 +15,7 @@ use crate::arm::{ArmClient, Looked};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::local::local_settings;
 use crate::cli::output::{print, print_json, say};
-use crate::cli::plain_text::plain;
+use crate::cli::plain_text::{counted, plain};
 use crate::cli::wiring;
 use crate::clock::SystemClock;
 use crate::lighthouse::coverage::{Assignment, Caller, Coverage, Report, Scope, judge, roles_of};
@@ -133,7 +133,10 @@ async fn assignments(arm: &ArmClient, scope: &Scope, remarks: &mut Vec<String>) 
         match arm.registration_assignments(&scope).await {
             Looked::Seen(seen) => {
                 if seen.unreadable > 0 {
-                    remarks.push(format!("{} assignments of {scope} could not be read", seen.unreadable));
+                    remarks.push(format!(
+                        "{} of {scope} could not be read",
+                        counted(seen.unreadable as u64, "assignment")
+                    ));
                 }
                 found.extend(seen.assignments);
             }

@@ -12,19 +12,17 @@ use super::failure::{Exit, Failure};
 use crate::rollout::resource_id::is_guid;
 
 /// What to do about delegations.
+// Its variants have no doc comments, since those would stand in for the help of each command.
 #[derive(Debug, Subcommand)]
-pub enum LighthouseCommand {
-    /// The template for the customer.
+pub(super) enum LighthouseCommand {
     Template(template::TemplateArgs),
-    /// The rules.
     Validate(validate::ValidateArgs),
-    /// A look at Azure.
     Check(check::CheckArgs),
 }
 
 impl LighthouseCommand {
     /// Does one of the commands.
-    pub async fn run(self) -> Result<Exit, Failure> {
+    pub(super) async fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Template(args) => template::run(args),
             Self::Validate(args) => validate::run(&args),

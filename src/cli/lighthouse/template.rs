@@ -29,7 +29,7 @@ Examples:
     permafresh lighthouse template --scope resource-group --tenant TENANT --principal PRINCIPAL \\
         --offer 'Fabrikam permission refresh'
   Two groups, and people who may do more for two hours if a lead approves:
-    permafresh lighthouse template --scope resource-groups --resource-group rg-a --resource-group rg-b \\
+    permafresh lighthouse template --scope resource-groups --resource-group a --resource-group b \\
         --tenant TENANT --principal PRINCIPAL --offer 'Fabrikam permission refresh' \\
         --support-group GROUP --approver LEADS='Support leads' --longest PT2H
 
