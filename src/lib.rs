@@ -33,9 +33,10 @@
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
 //! | [`lighthouse`] | delegations of Azure Lighthouse, written and judged: pure too | the domain |
-//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`] | durations, schedules, time, one SQLite file | the domain |
+//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`] | durations, schedules, time, one SQLite file, the simulators' HTTP server | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
+//! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
 //! | [`host`] | the Functions host on one machine | `queue`, `clock` |
@@ -52,7 +53,9 @@ pub mod engine;
 pub mod functions;
 pub mod host;
 pub mod lighthouse;
+pub mod loopback;
 pub mod ncrontab;
+pub mod partner_center;
 pub mod queue;
 pub mod rollout;
 pub mod settings;

@@ -23,3 +23,4 @@ pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOut
 pub use delegations::Looked;
 pub use listing::{ListEnd, Listing};
 pub use transport::Proxy;
+pub(crate) use transport::{NoAnswer, Received, Transport};

@@ -9,6 +9,8 @@
 pub mod check;
 pub mod commands;
 pub mod dry_run;
+pub mod joining;
+pub mod last_good;
 pub mod planning;
 pub mod polling;
 pub mod publish;

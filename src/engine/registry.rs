@@ -7,8 +7,8 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp};
-use crate::store::{PageRequest, Versioned};
+use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp, WantedVersion};
+use crate::store::{PageRequest, Versioned, document};
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +122,7 @@ impl Engine {
         }
         let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let mut writes = Vec::new();
+        let (mut writes, mut joiners) = (Vec::new(), Vec::new());
         for (key, known) in keys.iter().zip(known) {
             let lines = &lines[key];
             let before = known.as_ref().map(|known| known.value.clone());
@@ -138,9 +138,11 @@ impl Engine {
                 imported.updated += lines.len();
             } else {
                 deployment.value.updated_at = now;
+                joiners.extend(deployment.value.joiner_after(before.as_ref(), now));
                 writes.push(deployment);
             }
         }
+        self.expect_joiners(joiners).await?;
         let saved = self.store.save_deployments(&writes).await?;
         let (mut again, mut messages) = (Vec::new(), Vec::new());
         for (saved, write) in saved.iter().zip(&writes) {
@@ -200,8 +202,11 @@ impl Engine {
 
     /// Plans that a scheduled refresh is for: those with a wanted version, stored or of the settings.
     pub(super) async fn plans_with_wanted_version(&self) -> Result<Vec<Plan>, EngineError> {
-        let mut plans: Vec<Plan> =
-            self.store.wanted_versions().await?.into_iter().map(|wanted| wanted.value.plan).collect();
+        let mut plans: Vec<Plan> = document::all::<WantedVersion>(&*self.store, "")
+            .await?
+            .into_iter()
+            .map(|wanted| wanted.value.plan)
+            .collect();
         for offer in &self.config.offers {
             for (name, _) in &offer.plans {
                 let plan = Plan { publisher: offer.publisher.clone(), offer: offer.offer.clone(), plan: name.clone() };
@@ -286,5 +291,6 @@ fn merge(deployment: &mut Deployment, import: &Import) {
     if deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
+        deployment.applied = None;
     }
 }

@@ -11,9 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
 use permafresh::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp, WantedVersion,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp,
 };
-use permafresh::store::{Claim, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use permafresh::store::document::DocumentName;
+use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 /// When the handler dies, seen from an effect.
@@ -224,12 +226,13 @@ faulty_store! {
     Read deployments_after(plan: &Plan, after: Option<&DeploymentKey>, at_most: usize) -> Vec<Deployment>;
     Read count_deployments(plan: &Plan) -> u64;
     Read due_checks(now: Timestamp, at_most: usize) -> Vec<Versioned<Deployment>>;
-    Effect record_applied(key: &DeploymentKey, applied: &Applied) -> ();
+    Effect record_past(key: &DeploymentKey, past: &PastRefresh) -> ();
     Read forget_gone(before: Timestamp) -> usize;
     Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
-    Read wanted_version(plan: &Plan) -> Option<Versioned<WantedVersion>>;
-    Effect save_wanted_version(wanted: &Versioned<WantedVersion>) -> Saved;
-    Read wanted_versions() -> Vec<Versioned<WantedVersion>>;
+    Read document(collection: &'static str, name: &DocumentName) -> Option<Versioned<Value>>;
+    Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
+    Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
+    Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }

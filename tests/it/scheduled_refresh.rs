@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Acceptance, OnPost, Outcome};
 use permafresh::engine::OfferConfig;
-use permafresh::rollout::{ApplicationId, Plan, RolloutId, RolloutState, Strategy};
+use permafresh::rollout::{ApplicationId, Plan, RolloutId, RolloutState, Strategy, WantedVersion};
+use permafresh::store::document;
 use serde_json::{Value, json};
 
 use crate::world::{Options, World, application, invoke_timer, one_wave};
@@ -50,7 +51,7 @@ impl World {
 
     async fn wanted(&self) -> Option<String> {
         let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
-        let wanted = self.store.wanted_version(&plan).await.unwrap()?;
+        let wanted = document::get::<WantedVersion>(&*self.store, &plan.to_string()).await.unwrap()?;
         wanted.value.version.map(|version| version.to_string())
     }
 }
@@ -218,11 +219,11 @@ async fn a_failed_canary_raises_nothing_and_one_deployment_is_enough_to_raise() 
     let world = world(Some("1.4.0")).await;
     let ids = world.deploy(1).await;
     failing(&ids[0], &world);
-    let first = world.publish(json!({"strategy": {}})).await;
+    let first = world.publish(json!({"strategy": Strategy::default()})).await;
     assert_eq!(world.settle(first, HOUR).await["state"], "paused");
     assert_eq!(world.wanted().await, None);
     world.post(&format!("/api/rollouts/{first}/cancel"), &Value::Null).await;
-    let second = world.publish(json!({"version": "1.6.0", "strategy": {}})).await;
+    let second = world.publish(json!({"version": "1.6.0", "strategy": Strategy::default()})).await;
     assert_eq!(world.settle(second, HOUR).await["state"], "completed");
     assert_eq!(world.wanted().await.as_deref(), Some("1.6.0"), "there was no second wave to begin");
 }

@@ -78,7 +78,7 @@ struct Checked<'a> {
 pub async fn run(args: CheckArgs) -> Result<Exit, Failure> {
     let mut values = local_settings(Path::new("."))?;
     values.extend(settings::environment());
-    let settings = Settings::from_map(&values)?;
+    let settings = wiring::settings(&values)?;
     let arm = wiring::arm_client(&settings, Arc::new(SystemClock))
         .map_err(|error| Failure::new(error, "correct the setting that it names").exit(Exit::Usage))?;
     let caller = caller(&args, &settings, &arm).await?;
