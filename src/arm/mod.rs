@@ -7,6 +7,7 @@
 
 pub mod admission;
 pub mod application;
+pub mod challenge;
 pub mod client;
 pub mod delegations;
 pub mod host_rule;

@@ -4,7 +4,7 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`tenancy`] (whose subscriptions are).
 
 pub mod check;
 pub mod commands;
@@ -17,6 +17,7 @@ pub mod publish;
 pub mod registry;
 pub mod schedule;
 pub mod step;
+pub mod tenancy;
 pub mod upkeep;
 
 use std::sync::Arc;

@@ -125,7 +125,7 @@ impl<'a> Batch<'a> {
         let given = given.filter(|_| outermost);
         for name in given.and_then(Node::object).into_iter().flat_map(|given| given.keys()) {
             if declared.raw_member(name).is_absent() {
-                let place = given.map(|given| given.raw_member(name)).unwrap_or_else(|| declared.clone());
+                let place = given.map_or_else(|| declared.clone(), |given| given.raw_member(name));
                 self.odd(
                     &place,
                     format!("the template {} has no parameter {name}", template.file),

@@ -48,5 +48,6 @@ mod scheduled_refresh;
 mod service_bus;
 mod tables;
 mod tables_proxy;
+mod tenancy;
 mod tidy;
 mod world;

@@ -179,6 +179,11 @@ impl Simulator {
         self.shared.world().on_list.extend(replies);
     }
 
+    /// What to answer to the next calls without a token, in place of the challenge.
+    pub fn on_challenge(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.shared.world().on_challenge.extend(replies);
+    }
+
     /// Adds a registration assignment to a scope (`/subscriptions/…`), as ARM shows it with its definition.
     pub fn add_registration_assignment(&self, scope: &str, assignment: serde_json::Value) {
         self.shared.world().assignments.entry(scope.to_lowercase()).or_default().push(assignment);
