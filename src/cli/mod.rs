@@ -9,6 +9,7 @@ pub mod deployments;
 pub mod dry_run;
 pub mod failure;
 pub mod handler;
+pub mod lighthouse;
 pub mod local;
 pub mod output;
 pub mod package;
@@ -73,6 +74,9 @@ enum Command {
     /// List, import and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
+    /// Onboard customers by Azure Lighthouse: write, check and look at delegations
+    #[command(subcommand)]
+    Lighthouse(lighthouse::LighthouseCommand),
 }
 
 impl Cli {
@@ -87,6 +91,7 @@ impl Cli {
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
+            Command::Lighthouse(command) => on_one_core(command.run()),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are), [`watch`] (what Partner Center has published) and
-//! [`vetting`] (whether that is worth a rollout).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`tenancy`] (whose subscriptions are), [`watch`]
+//! (what Partner Center has published) and [`vetting`] (whether that is worth a rollout).
 
 pub mod check;
 pub mod commands;
@@ -18,6 +18,7 @@ pub mod publish;
 pub mod registry;
 pub mod schedule;
 pub mod step;
+pub mod tenancy;
 pub mod upkeep;
 pub mod vetting;
 pub mod watch;

@@ -1,5 +1,6 @@
 //! The binary's whole output, against a service that answers what each test tells it to.
 
+mod lighthouse;
 mod service;
 
 use std::io::Write;
@@ -86,6 +87,10 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments list",
         "deployments import",
         "deployments forget",
+        "lighthouse",
+        "lighthouse template",
+        "lighthouse validate",
+        "lighthouse check",
     ] {
         let mut arguments: Vec<_> = words.split_whitespace().collect();
         arguments.push("--help");
