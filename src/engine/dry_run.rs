@@ -23,6 +23,7 @@ impl Engine {
 
     /// What `publish` would do to the deployments that are known now.
     pub async fn dry_run(&self, publish: &OfferPublish) -> Result<DryRun, EngineError> {
+        let now = self.now();
         let previews = self.previews(&publish.plan);
         let named = match &publish.strategy.canaries {
             Canaries::Named(ids) => ids.iter().map(ApplicationId::key).collect(),
@@ -34,7 +35,7 @@ impl Engine {
             let deployments = self.store.deployments(Some(&publish.plan), &page).await?;
             for deployment in deployments.items {
                 let deployment = deployment.value;
-                match eligibility(&deployment, publish, previews) {
+                match eligibility(&deployment, publish, previews, now) {
                     Eligibility::Outside => {}
                     Eligibility::Skipped(why) => skipped.push((deployment.application_id, why)),
                     Eligibility::Member if named.contains(&deployment.key) => first.push(deployment.application_id),

@@ -63,7 +63,7 @@ impl Engine {
         let (mut count, mut cursor) = (0, None);
         loop {
             let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
-            count += page.iter().filter(|d| eligibility(d, publish, previews) != Eligibility::Outside).count() as u64;
+            count += page.iter().filter(|d| eligibility(d, publish, previews, self.now()) != Eligibility::Outside).count() as u64;
             match page.last() {
                 Some(last) if page.len() == PAGE => cursor = Some(last.key.clone()),
                 _ => return Ok(count),
@@ -144,7 +144,7 @@ impl Engine {
         for deployment in deployments {
             let planned =
                 Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave);
-            let event = match eligibility(deployment, publish, previews) {
+            let event = match eligibility(deployment, publish, previews, now) {
                 Eligibility::Outside => continue,
                 Eligibility::Skipped(why) => Some(Event::Skip { why }),
                 Eligibility::Member if *places > 0 => {

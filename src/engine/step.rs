@@ -168,7 +168,8 @@ fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode,
     }
     let deployment = deployment?;
     match deployment.readiness() {
-        Readiness::Ready => None,
+        Readiness::Ready if deployment.is_on_hold(now) => Some(Event::Skip { why: SkipReason::OnHold }),
+        Readiness::Ready => deployment.opens_at(now).map(|opens_at| Event::AwaitWindow { opens_at }),
         // Its check comes first; should that be lost, the timer finds it.
         Readiness::Uncertain => Some(Event::Delay { until: now + CHECKED }),
         Readiness::NotReady => Some(Event::Skip { why: SkipReason::NotReady }),

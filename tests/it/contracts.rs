@@ -96,6 +96,7 @@ macro_rules! queue_contract {
                 an_abandoned_message_is_deliverable_at_once,
                 the_last_abandoned_delivery_makes_a_dead_letter,
                 the_last_lock_that_runs_out_makes_a_dead_letter,
+                a_dead_letter_is_given_until_it_is_removed,
                 the_dead_do_not_hold_up_the_living,
                 a_renewed_lock_holds_from_then_on,
                 a_lost_lock_settles_nothing,

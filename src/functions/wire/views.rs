@@ -149,11 +149,15 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         },
         RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),
         RefreshState::Superseded { by } => (None, Some(format!("rollout {by} took its place"))),
-        RefreshState::AwaitingAccess { gate, .. } => (
+        RefreshState::AwaitingAccess { gate, next_look, .. } => (
             None,
             Some(match gate {
                 Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+                Gate::Window => format!(
+                    "waits for its maintenance window, which opens at {}",
+                    next_look.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                ),
             }),
         ),
         _ => (None, None),
@@ -170,6 +174,7 @@ pub fn skip_reason(why: SkipReason) -> &'static str {
         SkipReason::NotReady => "notReady: its own deployment is not done, or failed",
         SkipReason::Unconfirmed => "unconfirmed: known from a notification only, Azure has not confirmed it",
         SkipReason::OnHold => "onHold: somebody put it on hold",
+        SkipReason::MissedWindow => "missedWindow: none of its maintenance windows could be used",
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::refresh::DEAD_LETTERS;
+use super::{DeploymentKey, News, OfferPublish, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -37,6 +38,9 @@ pub struct Rollout {
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
+    /// What there was to tell of it, the last of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub news: Vec<News>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ended.
@@ -76,6 +80,9 @@ pub struct Walk {
     /// When the walk last moved or was asked to; a walk that stands still is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
+    /// How many planning messages nobody could work off since the wave began or a person resumed.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4.
@@ -172,6 +179,7 @@ impl Rollout {
             canaries_waived: false,
             forgiven: Forgiven::default(),
             next_wave_at: None,
+            news: Vec::new(),
             created_at: now,
             ended_at: None,
         }
@@ -264,7 +272,22 @@ impl Rollout {
         self.forgiven.in_wave = 0;
         self.next_wave_at = None;
         self.walk.wave_is_planned = false;
+        self.walk.dead_letters = 0;
         self.ask_planner(now);
+    }
+
+    /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
+    pub fn planner_died(&mut self, reason: &str) -> bool {
+        let plans = self.state == RolloutState::Planning
+            || self.state == RolloutState::Running && !self.walk.wave_is_planned;
+        if plans {
+            self.walk.dead_letters += 1;
+            if self.walk.dead_letters >= DEAD_LETTERS {
+                let why = format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
+                self.state = RolloutState::Paused { why, on: None };
+            }
+        }
+        plans
     }
 
     /// Another planning message is to be sent: it gets an id of its own.
@@ -392,6 +415,7 @@ impl Rollout {
             _ => RolloutState::Running,
         };
         self.ended_at = None;
+        self.walk.dead_letters = 0;
         if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
             self.ask_planner(now);
         }
