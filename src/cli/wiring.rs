@@ -12,6 +12,7 @@ use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
+use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::queue::Queue;
 use crate::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
@@ -71,6 +72,10 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
     Ok(App {
         engine: Engine::new(store, queue, arm, clock, engine_config(settings)),
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
+        principals: match settings.dashboard.auth {
+            settings::DashboardAuth::EasyAuth => IsVouched::Yes,
+            settings::DashboardAuth::Key => IsVouched::No,
+        },
         poll_schedule,
     })
 }

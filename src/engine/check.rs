@@ -72,7 +72,13 @@ fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Optio
     };
     match next.filter(|_| looks < CHECK_LOOKS) {
         Some(wait) => look_again(deployment, now, wait, looks),
-        None => deployment.check = None,
+        None => {
+            deployment.check = None;
+            // Its hold ends at a time: then it joins what it has missed, like one that becomes ready.
+            if let Some(until) = deployment.hold.as_ref().and_then(|hold| hold.until).filter(|until| *until > now) {
+                deployment.ask_check(until);
+            }
+        }
     }
 }
 

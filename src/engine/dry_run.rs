@@ -3,14 +3,14 @@
 use super::{Engine, EngineError};
 use crate::rollout::eligibility::{Eligibility, eligibility};
 use crate::rollout::strategy::Canaries;
-use crate::rollout::{ApplicationId, OfferPublish, SkipReason, Strategy};
+use crate::rollout::{ApplicationId, OfferPublish, SkipReason, Strategy, Timestamp};
 use crate::store::PageRequest;
 
 /// What a publish would do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DryRun {
-    /// Who would be called, with the wave, in the order of waves.
-    pub called: Vec<(ApplicationId, u32)>,
+    /// Who would be called, with the wave, in the order of waves; and when its maintenance window opens, if that is closed.
+    pub called: Vec<(ApplicationId, u32, Option<Timestamp>)>,
     /// Who would be skipped, and why.
     pub skipped: Vec<(ApplicationId, SkipReason)>,
 }
@@ -38,8 +38,11 @@ impl Engine {
                 match eligibility(&deployment, publish, previews, now) {
                     Eligibility::Outside => {}
                     Eligibility::Skipped(why) => skipped.push((deployment.application_id, why)),
-                    Eligibility::Member if named.contains(&deployment.key) => first.push(deployment.application_id),
-                    Eligibility::Member => others.push(deployment.application_id),
+                    Eligibility::Member => {
+                        let opens_at = deployment.opens_at(now);
+                        let of = if named.contains(&deployment.key) { &mut first } else { &mut others };
+                        of.push((deployment.application_id, opens_at));
+                    }
                 }
             }
             match deployments.next {
@@ -55,7 +58,7 @@ impl Engine {
             .into_iter()
             .chain(others)
             .enumerate()
-            .map(|(at, id)| (id, u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX)))
+            .map(|(at, (id, opens_at))| (id, u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX), opens_at))
             .collect();
         Ok(DryRun { called, skipped })
     }

@@ -4,8 +4,9 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`registry`] and [`check`] (which deployments there are).
 
+pub mod audit;
 pub mod check;
 pub mod commands;
 pub mod dry_run;
@@ -15,6 +16,7 @@ pub mod publish;
 pub mod registry;
 pub mod schedule;
 pub mod step;
+pub mod switch;
 pub mod upkeep;
 
 use std::sync::Arc;

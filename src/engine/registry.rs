@@ -7,7 +7,9 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp, WantedVersion};
+use crate::rollout::{
+    ApplicationId, Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp, WantedVersion,
+};
 use crate::store::{PageRequest, Versioned, document};
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
@@ -44,6 +46,8 @@ pub struct Import {
     pub managed_resource_group_id: Option<String>,
     /// Its region.
     pub location: Option<String>,
+    /// When it may be refreshed.
+    pub maintenance_windows: Option<Vec<MaintenanceWindow>>,
 }
 
 /// How many deployments an import made and changed.
@@ -169,6 +173,41 @@ impl Engine {
         Err(EngineError::Contended { what: format!("deployment {key}") })
     }
 
+    /// Puts a deployment on hold, or releases it; the deployment then, or `None` if there is none. The same hold again keeps
+    /// when it began. Once it is released, or its hold ends, ARM is read: that is where it joins what it has missed.
+    pub async fn change_hold(
+        &self,
+        key: &DeploymentKey,
+        hold: Option<Hold>,
+    ) -> Result<Option<Deployment>, EngineError> {
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let Some(known) = self.deployment(key).await? else { return Ok(None) };
+            let mut next = known.value.clone();
+            let was_held = next.hold.is_some();
+            next.hold = match (hold.clone(), &next.hold) {
+                (Some(hold), Some(before)) if before.is_on(now) => Some(Hold { since: before.since, ..hold }),
+                (hold, _) => hold,
+            };
+            if next.hold != known.value.hold {
+                next.updated_at = now;
+                match &next.hold {
+                    None if was_held => next.ask_check(now),
+                    Some(Hold { until: Some(until), .. }) if next.check.is_none() => next.ask_check(*until),
+                    _ => {}
+                }
+                if !self.store.save_deployments(&[known.with(next.clone())]).await?[0].is_stored() {
+                    continue;
+                }
+                info!(deployment.key = %key, "{} is {}", next.application_id, if next.hold.is_some() { "on hold" } else { "released" });
+            }
+            // Again where nothing changed: the first try may have died before it did.
+            self.send_check(&next).await?;
+            return Ok(Some(next));
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+
     /// One deployment.
     pub async fn deployment(&self, key: &DeploymentKey) -> Result<Option<Versioned<Deployment>>, EngineError> {
         Ok(self.store.deployments_by_key(std::slice::from_ref(key)).await?.into_iter().next().flatten())
@@ -284,6 +323,9 @@ fn merge(deployment: &mut Deployment, import: &Import) {
         if said.is_some() {
             known.clone_from(said);
         }
+    }
+    if let Some(windows) = &import.maintenance_windows {
+        deployment.maintenance_windows.clone_from(windows);
     }
     deployment.confirmed = true;
     if deployment.gone_since.take().is_some() {

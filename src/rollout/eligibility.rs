@@ -146,8 +146,14 @@ mod tests {
     fn a_preview_is_for_preview_purchases_and_named_applications_only() {
         let preview = OfferPublish { audience: Audience::Preview, target: Target::Preview, ..publish() };
         assert_eq!(eligibility(&deployment(), &preview, &[], now()), Eligibility::Outside);
-        assert_eq!(eligibility(&Deployment { preview: true, ..deployment() }, &preview, &[], now()), Eligibility::Member);
-        assert_eq!(eligibility(&deployment(), &preview, &[ID.to_uppercase().parse().unwrap()], now()), Eligibility::Member);
+        assert_eq!(
+            eligibility(&Deployment { preview: true, ..deployment() }, &preview, &[], now()),
+            Eligibility::Member
+        );
+        assert_eq!(
+            eligibility(&deployment(), &preview, &[ID.to_uppercase().parse().unwrap()], now()),
+            Eligibility::Member
+        );
         let canaries = Canaries::Named(vec![ID.parse().unwrap()]);
         let named = OfferPublish { strategy: Strategy { canaries, ..Strategy::default() }, ..preview };
         assert_eq!(eligibility(&deployment(), &named, &[], now()), Eligibility::Member);

@@ -126,7 +126,8 @@ fn clock_time(text: &str) -> Option<NaiveTime> {
 
 /// `+HH:MM` or `-HH:MM`, in minutes.
 fn offset(text: &str) -> Option<i32> {
-    let (sign, rest) = text.strip_prefix('+').map(|rest| (1, rest)).or(text.strip_prefix('-').map(|rest| (-1, rest)))?;
+    let (sign, rest) =
+        text.strip_prefix('+').map(|rest| (1, rest)).or(text.strip_prefix('-').map(|rest| (-1, rest)))?;
     let time = clock_time(rest)?;
     let minutes = i32::try_from(time.hour() * 60 + time.minute()).ok()?;
     (minutes <= FARTHEST).then_some(sign * minutes)
@@ -139,7 +140,9 @@ impl MaintenanceWindow {
         let today = (now + ahead).date_naive();
         let mut next: Option<Timestamp> = None;
         // Yesterday's may still be open, and the same day of next week is the farthest.
-        for date in [today.pred_opt()].into_iter().flatten().chain((0..=7).filter_map(|n| today.checked_add_days(Days::new(n)))) {
+        for date in
+            [today.pred_opt()].into_iter().flatten().chain((0..=7).filter_map(|n| today.checked_add_days(Days::new(n))))
+        {
             if !self.days.contains(&date.weekday()) {
                 continue;
             }

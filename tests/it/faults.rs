@@ -278,11 +278,7 @@ impl Queue for FaultyQueue {
         self.inner.dead_letters(queue, at_most).await
     }
 
-    async fn take_dead_letters(
-        &self,
-        queue: &str,
-        at_most: usize,
-    ) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
         self.inner.take_dead_letters(queue, at_most).await
     }
 

@@ -16,6 +16,7 @@ use permafresh::access::credential::TokenSource;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
 use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
 use permafresh::queue::Queue;
@@ -42,6 +43,7 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    pub principals: IsVouched,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            principals: IsVouched::No,
         }
     }
 }
@@ -124,6 +127,7 @@ impl World {
         App {
             engine: Engine::new(store, queue, arm, clock, config),
             notification_sigs: self.options.sigs.clone(),
+            principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
     }

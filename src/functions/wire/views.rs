@@ -1,6 +1,10 @@
 //! Domain records in the shapes of the API.
 
-use super::api::{AppliedView, DeploymentView, ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use super::api::{
+    AppliedView, AuditView, DeploymentView, ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView, RolloutWord,
+};
+use crate::engine::audit::{AuditEntry, Outcome};
+use crate::engine::switch::{HeldBy, Stopped};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
     Applied, Deployment, Evidence, Phase, Refresh, RefreshState, Rollout, RolloutState, SkipReason, Standing, Tally,
@@ -28,6 +32,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
             RolloutState::Canceled { .. } => RolloutWord::Canceled,
         },
         why: rollout.state.why(),
+        held_by: Vec::new(),
         wave: rollout.wave,
         waves: rollout.waves(),
         created_at: rollout.created_at,
@@ -94,9 +99,32 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
             rollout_id: *rollout_id,
             at: *at,
         }),
+        hold: deployment.hold.clone(),
+        maintenance_windows: deployment.maintenance_windows.clone(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
     }
+}
+
+/// What keeps every rollout from posting.
+pub fn held_by(held_by: HeldBy) -> HeldByView {
+    match held_by {
+        HeldBy::Stop(Stopped { since, who, why }) => {
+            HeldByView { by: "stop".to_owned(), since: Some(since), who: Some(who), why }
+        }
+        HeldBy::Observe => HeldByView { by: "observe".to_owned(), since: None, who: None, why: None },
+    }
+}
+
+/// One entry of the audit list.
+pub fn audit_entry(entry: AuditEntry) -> AuditView {
+    let AuditEntry { at, who, what, on, from, to, why, outcome, problem, id: _ } = entry;
+    let outcome = match outcome {
+        Outcome::Begun => "begun",
+        Outcome::Done => "done",
+        Outcome::Refused => "refused",
+    };
+    AuditView { at, who, what, on, from, to, why, outcome: outcome.to_owned(), problem }
 }
 
 /// The standings that a word of the API stands for.

@@ -163,11 +163,7 @@ impl Queue for EmbeddedQueue {
     }
 
     /// Locks nothing: whoever removes first has removed it.
-    async fn take_dead_letters(
-        &self,
-        queue: &str,
-        at_most: usize,
-    ) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
         let (now, max) = (self.now(), self.config.max_delivery_count);
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
         self.run(queue, "list its dead letters", move |connection, queue| {
@@ -190,6 +186,7 @@ impl Queue for EmbeddedQueue {
 
     async fn forget_old(&self, queue: &str) -> Result<usize, QueueError> {
         let since = self.now().saturating_sub(nanos(self.config.duplicate_window));
-        self.run(queue, "forget old ids", move |connection, _| duplicates::clean(connection, FORGET_AT_ONCE, since)).await
+        self.run(queue, "forget old ids", move |connection, _| duplicates::clean(connection, FORGET_AT_ONCE, since))
+            .await
     }
 }

@@ -294,11 +294,7 @@ impl Queue for ServiceBusQueue {
         outcome.map(|()| taken.into_iter().map(|(letter, _)| letter).collect())
     }
 
-    async fn take_dead_letters(
-        &self,
-        queue: &str,
-        at_most: usize,
-    ) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
         let place = Place::new(queue, "take its dead letters")?;
         match self.lock_dead_letters(&place, &format!("{queue}/{DEAD_LETTERS}"), at_most).await {
             // Those that are locked already are noted now rather than when their locks have run out.

@@ -278,12 +278,13 @@ impl Rollout {
 
     /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
     pub fn planner_died(&mut self, reason: &str) -> bool {
-        let plans = self.state == RolloutState::Planning
-            || self.state == RolloutState::Running && !self.walk.wave_is_planned;
+        let plans =
+            self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
         if plans {
             self.walk.dead_letters += 1;
             if self.walk.dead_letters >= DEAD_LETTERS {
-                let why = format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
+                let why =
+                    format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
                 self.state = RolloutState::Paused { why, on: None };
             }
         }

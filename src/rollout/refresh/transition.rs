@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    AFTER_DEATH, CLAIM, DEAD_LETTERS, Event, Evidence, GATE_GAP, Gate, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh,
-    RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
+    AFTER_DEATH, CLAIM, DEAD_LETTERS, Event, Evidence, GATE_GAP, Gate, IllegalEvent, LEASE, Next, OPERATION_DEADLINE,
+    Policy, Question, Refresh, RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
 };
 use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN};
 use crate::rollout::hand_over::HandOver;
@@ -35,9 +35,7 @@ impl Refresh {
                 next.await_window(*attempt, opens_at, now)
             }
             (S::Queued { due: None, .. }, Event::AwaitWindow { .. }) => Next::Nothing,
-            (S::Queued { attempt, due: Some(_) }, Event::DeadLettered { reason }) => {
-                next.buried(*attempt, reason, now)
-            }
+            (S::Queued { attempt, due: Some(_) }, Event::DeadLettered { reason }) => next.buried(*attempt, reason, now),
             // The step that it was for is done, or another message is on its way.
             (_, Event::DeadLettered { .. }) => Next::Nothing,
             // ARM wants no calls for the subscription: the look waits, and counts for nothing.

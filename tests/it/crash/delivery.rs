@@ -106,11 +106,7 @@ impl Queue for Post {
         self.inner.dead_letters(queue, at_most).await
     }
 
-    async fn take_dead_letters(
-        &self,
-        queue: &str,
-        at_most: usize,
-    ) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
         self.inner.take_dead_letters(queue, at_most).await
     }
 
