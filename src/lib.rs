@@ -34,7 +34,7 @@
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
 //! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`] | durations, schedules, time, one SQLite file | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
-//! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
+//! | [`access`], [`arm`], [`webhook`] | tokens, Azure Resource Manager and its simulator, telling people | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
 //! | [`host`] | the Functions host on one machine | `queue`, `clock` |
@@ -58,3 +58,4 @@ pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod timespan;
+pub mod webhook;

@@ -9,6 +9,7 @@ pub mod deployments;
 pub mod failure;
 pub mod handler;
 pub mod local;
+pub mod operations;
 pub mod output;
 pub mod package;
 pub mod plain_text;
@@ -68,9 +69,12 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import and forget deployments
+    /// List, import, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
+    Stop(operations::StopArgs),
+    Start(operations::StartArgs),
+    Audit(operations::AuditArgs),
 }
 
 impl Cli {
@@ -85,6 +89,9 @@ impl Cli {
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
+            Command::Stop(args) => on_one_core(operations::stop(args)),
+            Command::Start(args) => on_one_core(operations::start(args)),
+            Command::Audit(args) => on_one_core(operations::audit(args)),
         }
     }
 }

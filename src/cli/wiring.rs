@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -20,6 +21,7 @@ use crate::rollout::{Policy, Way};
 use crate::settings::{self, Credential, Settings, SettingsError, StateStore};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::webhook::Webhook;
 
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
@@ -69,8 +71,16 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<App> {
     let arm =
         ArmClient::new(arm, Arc::new(tokens), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
+    let engine = Engine::new(store, queue, arm, clock, engine_config(settings));
+    let engine = match (&settings.notify.url, &settings.notify.secret) {
+        (Some(url), Some(secret)) => {
+            let http = webhook_client(url.expose()).context("cannot tell the webhook")?;
+            engine.with_webhook(Webhook::new(url.expose(), secret.expose(), http).context("NOTIFY_URL, NOTIFY_SECRET")?)
+        }
+        _ => engine,
+    };
     Ok(App {
-        engine: Engine::new(store, queue, arm, clock, engine_config(settings)),
+        engine,
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
         principals: match settings.dashboard.auth {
             settings::DashboardAuth::EasyAuth => IsVouched::Yes,
@@ -110,6 +120,16 @@ fn token_client(settings: &Settings) -> impl FnOnce() -> Result<reqwest::Client,
         let builder = if is_local { builder.no_proxy() } else { builder };
         builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "wiring is where clients are made")]
+fn webhook_client(url: &str) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("permafresh/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none());
+    let is_local = url::Url::parse(url).is_ok_and(|url| settings::is_loopback(&url));
+    let builder = if is_local { builder.no_proxy() } else { builder };
+    Ok(builder.build()?)
 }
 
 fn identity(settings: &Settings) -> IdentityConfig {
@@ -154,6 +174,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         rollout_queue: settings.queues.rollout_queue.clone(),
         refresh_queue: settings.queues.refresh_queue.clone(),
         offers: offers.collect(),
+        retention: Duration::from_secs(u64::from(settings.retention_days) * 24 * 60 * 60),
         mode: match settings.mode {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,

@@ -19,6 +19,8 @@ use crate::store::{Page, PageRequest, StoreError, Versioned};
 const DAY: i64 = 24 * 60 * 60;
 /// More days than will be.
 const LAST_DAY: i64 = 99_999;
+/// Who, where it was the service itself.
+pub(super) const OURSELVES: &str = "permafresh";
 /// The longest text of an entry, in characters.
 const LONGEST: usize = 2_000;
 

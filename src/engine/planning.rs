@@ -28,7 +28,7 @@ impl Engine {
             self.finish_superseding(&rollout.value).await?;
             if let Some(on) = self.blocker(&rollout.value).await? {
                 rollout.value.state = RolloutState::Waiting { on };
-                if self.store.save_rollout(&rollout).await?.is_stored() {
+                if self.save_rollout(&mut rollout).await?.is_stored() {
                     info!(rollout.id = %id, "Rollout {id} waits for rollout {on} to end");
                 }
                 return Ok(());
@@ -39,7 +39,7 @@ impl Engine {
             if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
                 self.raise_wanted(&rollout.value).await?;
             }
-            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
+            let crate::store::Saved::Stored(etag) = self.save_rollout(&mut rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
             info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
         }
@@ -79,7 +79,7 @@ impl Engine {
             self.plan_deployments(&rollout.value, &named, &mut places, now).await?;
             rollout.value.walk.wave_is_planned = true;
             rollout.value.walk.moved_at = Some(now);
-            self.store.save_rollout(&rollout).await?;
+            self.save_rollout(&mut rollout).await?;
             return Ok(());
         }
         // Not a whole page for one canary, and some more than wanted for those that are skipped or not meant.
@@ -108,7 +108,7 @@ impl Engine {
         if goes_on {
             rollout.value.ask_planner(now);
         }
-        if !self.store.save_rollout(&rollout).await?.is_stored() {
+        if !self.save_rollout(&mut rollout).await?.is_stored() {
             // Somebody else planned this page or a person stepped in; what was written is theirs too.
             return Ok(());
         }

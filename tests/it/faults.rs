@@ -231,6 +231,10 @@ faulty_store! {
     Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
     Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
     Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
+    Read long_ended_rollouts(before: Timestamp, at_most: usize) -> Vec<Versioned<Rollout>>;
+    Effect remove_refreshes(rollout: RolloutId, at_most: usize) -> usize;
+    Effect remove_rollout(rollout: &Versioned<Rollout>) -> Saved;
+    Read forget_facts(claims: Timestamp, throttles: Timestamp, at_most: usize) -> usize;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }

@@ -282,6 +282,8 @@ impl Rollout {
             self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
         if plans {
             self.walk.dead_letters += 1;
+            // The next message, which the timer sends, has an id of its own.
+            self.walk.message += 1;
             if self.walk.dead_letters >= DEAD_LETTERS {
                 let why =
                     format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
