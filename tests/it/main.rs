@@ -39,6 +39,7 @@ mod infra;
 mod local;
 mod manual_clock;
 mod notification;
+mod operations;
 mod package;
 mod processes;
 mod rollout_flow;

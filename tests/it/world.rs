@@ -133,8 +133,11 @@ impl World {
         };
         let mut engine = Engine::new(store, queue, arm, clock, config);
         if let Some((url, secret)) = &self.options.webhook {
-            let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
-            engine = engine.with_webhook(Webhook::new(url, secret, http.unwrap()).unwrap());
+            let http = || {
+                let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+                builder.build().map_err(|error| error.to_string())
+            };
+            engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
         }
         App {
             engine,
