@@ -11,6 +11,8 @@ pub mod check;
 pub mod commands;
 mod dead_letters;
 pub mod dry_run;
+pub mod joining;
+pub mod last_good;
 pub mod planning;
 pub mod polling;
 pub mod publish;

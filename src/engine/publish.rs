@@ -182,7 +182,7 @@ impl Engine {
     }
 
     /// The rollouts of the same plan whose place this publish takes, or why it may not start (design §4).
-    async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Vec<RolloutId>, PublishError> {
+    pub(super) async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Vec<RolloutId>, PublishError> {
         if matches!(publish.purpose, Purpose::Restore | Purpose::Scheduled) {
             return Ok(Vec::new());
         }

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
+use crate::rollout::joining::Joiner;
 use crate::rollout::{
     ApplicationId, Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp, WantedVersion,
 };
@@ -126,7 +127,7 @@ impl Engine {
         }
         let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let mut writes = Vec::new();
+        let (mut writes, mut joiners) = (Vec::new(), Vec::new());
         for (key, known) in keys.iter().zip(known) {
             let lines = &lines[key];
             let before = known.as_ref().map(|known| known.value.clone());
@@ -142,9 +143,11 @@ impl Engine {
                 imported.updated += lines.len();
             } else {
                 deployment.value.updated_at = now;
+                joiners.extend(deployment.value.joiner_after(before.as_ref(), now));
                 writes.push(deployment);
             }
         }
+        self.expect_joiners(joiners).await?;
         let saved = self.store.save_deployments(&writes).await?;
         let (mut again, mut messages) = (Vec::new(), Vec::new());
         for (saved, write) in saved.iter().zip(&writes) {
@@ -174,7 +177,7 @@ impl Engine {
     }
 
     /// Puts a deployment on hold, or releases it; the deployment then, or `None` if there is none. The same hold again keeps
-    /// when it began. Once it is released, or its hold ends, ARM is read: that is where it joins what it has missed.
+    /// when it began. Once it is released, or its hold ends, it is a late joiner of what it has missed.
     pub async fn change_hold(
         &self,
         key: &DeploymentKey,
@@ -184,26 +187,27 @@ impl Engine {
             let now = self.now();
             let Some(known) = self.deployment(key).await? else { return Ok(None) };
             let mut next = known.value.clone();
-            let was_held = next.hold.is_some();
             next.hold = match (hold.clone(), &next.hold) {
                 (Some(hold), Some(before)) if before.is_on(now) => Some(Hold { since: before.since, ..hold }),
                 (hold, _) => hold,
             };
-            if next.hold != known.value.hold {
-                next.updated_at = now;
-                match &next.hold {
-                    None if was_held => next.ask_check(now),
-                    Some(Hold { until: Some(until), .. }) if next.check.is_none() => next.ask_check(*until),
-                    _ => {}
-                }
-                if !self.store.save_deployments(&[known.with(next.clone())]).await?[0].is_stored() {
-                    continue;
-                }
-                info!(deployment.key = %key, "{} is {}", next.application_id, if next.hold.is_some() { "on hold" } else { "released" });
+            if next.hold == known.value.hold {
+                return Ok(Some(next));
             }
-            // Again where nothing changed: the first try may have died before it did.
-            self.send_check(&next).await?;
-            return Ok(Some(next));
+            next.updated_at = now;
+            let joins_at = match &next.hold {
+                Some(hold) => hold.until,
+                None => Some(now),
+            };
+            // Before it is stored, so that nobody is forgotten where the process dies in between.
+            if let (Some(at), Some(plan)) = (joins_at, next.plan.clone()) {
+                self.set_joiner(Joiner { key: key.clone(), plan, at }).await?;
+            }
+            if self.store.save_deployments(&[known.with(next.clone())]).await?[0].is_stored() {
+                let now_is = if next.hold.is_some() { "on hold" } else { "released" };
+                info!(deployment.key = %key, "{} is {now_is}", next.application_id);
+                return Ok(Some(next));
+            }
         }
         Err(EngineError::Contended { what: format!("deployment {key}") })
     }
@@ -331,5 +335,6 @@ fn merge(deployment: &mut Deployment, import: &Import) {
     if deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
+        deployment.applied = None;
     }
 }

@@ -48,7 +48,7 @@ pub async fn list(
     };
     let page = app.engine.deployments(plan.as_ref(), &query.list.page_request()?).await?;
     Ok(Json(Page {
-        value: page.items.iter().map(|deployment| views::deployment(&deployment.value)).collect(),
+        value: page.items.iter().map(|deployment| view(&app, &deployment.value)).collect(),
         next_link: page.next.map(|next| list::next_link("/api/deployments", &filter, &query.list, &next)),
     }))
 }
@@ -59,9 +59,16 @@ pub async fn show(
     Path(key): Path<String>,
 ) -> Result<Json<DeploymentView>, Problem> {
     match app.engine.deployment(&parse_key(&key)?).await? {
-        Some(deployment) => Ok(Json(views::deployment(&deployment.value))),
+        Some(deployment) => Ok(Json(view(&app, &deployment.value))),
         None => Err(problem::missing(format!("there is no deployment {key}"))),
     }
+}
+
+/// One deployment; a hold that is over is not shown.
+fn view(app: &App, deployment: &Deployment) -> DeploymentView {
+    let mut view = views::deployment(deployment);
+    view.hold.take_if(|hold| !hold.is_on(app.engine.now()));
+    view
 }
 
 /// `DELETE /api/deployments/{key}`: forgotten, until a notification or an import brings it back.
@@ -119,7 +126,7 @@ async fn change_hold(
         Ok::<_, EngineError>((changed, to))
     };
     match app.engine.audited(act, work).await? {
-        Some(deployment) => Ok(Json(views::deployment(&deployment))),
+        Some(deployment) => Ok(Json(view(app, &deployment))),
         None => Err(no_deployment(key)),
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod caller;
+pub mod command_request;
 pub mod envelope;
 pub mod list;
 pub mod problem;
