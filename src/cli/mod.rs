@@ -11,6 +11,7 @@ pub mod failure;
 pub mod handler;
 pub mod lighthouse;
 pub mod local;
+pub mod operations;
 pub mod output;
 pub mod package;
 pub mod plain_text;
@@ -71,12 +72,15 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import and forget deployments
+    /// List, import, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
     #[command(subcommand)]
     Lighthouse(lighthouse::LighthouseCommand),
+    Stop(operations::StopArgs),
+    Start(operations::StartArgs),
+    Audit(operations::AuditArgs),
 }
 
 impl Cli {
@@ -92,6 +96,9 @@ impl Cli {
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),
+            Command::Stop(args) => on_one_core(operations::stop(args)),
+            Command::Start(args) => on_one_core(operations::start(args)),
+            Command::Audit(args) => on_one_core(operations::audit(args)),
         }
     }
 }

@@ -216,6 +216,20 @@ pub trait Store: Send + Sync + 'static {
     /// Remembers it; an earlier time than the stored one changes nothing.
     async fn throttle(&self, subscription: &str, until: Timestamp) -> Result<(), StoreError>;
 
+    /// Rollouts that ended before `before`, and whose refreshes all have a result, the earliest made first; at most so many.
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError>;
+    /// Removes refreshes of one rollout, at most so many, with what counts and wakes them; how many.
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError>;
+    /// Removes a rollout, guarded; its refreshes have to be gone.
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError>;
+    /// Removes claims made before `claims` whose rollouts are not stored, and throttles that ended before `throttles`; at most so
+    /// many of each. How many. Looks at all of them, so it is for once a day.
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError>;
+
     /// Sees to it that records which are overdue, though nothing would find them, are found by [`Store::due_refreshes`],
     /// [`Store::due_checks`] and [`Store::forget_gone`] again; returns how many it looked after. Meant for every tick, and does
     /// its work once an hour. A backend whose times are kept with the records has nothing to do.

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["settings", "telemetry"],
     &["host", "functions"],
     &["engine"],
-    &["access", "arm", "partner_center", "queue", "store"],
+    &["access", "arm", "partner_center", "queue", "store", "webhook"],
     &["sqlite", "clock", "ncrontab", "loopback"],
     &["timespan", "lighthouse"],
     &["rollout"],
