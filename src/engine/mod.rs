@@ -4,7 +4,7 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are), [`watch`] (what Partner Center has published) and
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`watch`] (what Partner Center has published) and
 //! [`vetting`] (whether that is worth a rollout).
 
 pub mod check;
