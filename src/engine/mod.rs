@@ -5,8 +5,8 @@
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
-//! [`registry`] and [`check`] (which deployments there are), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner
-//! Center has published) and [`vetting`] (whether that is worth a rollout).
+//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`tenancy`] (whose
+//! subscriptions are), [`watch`] (what Partner Center has published) and [`vetting`] (whether that is worth a rollout).
 
 pub mod audit;
 pub mod check;
