@@ -6,6 +6,7 @@
 pub mod client;
 pub mod demo;
 pub mod deployments;
+pub mod dry_run;
 pub mod failure;
 pub mod handler;
 pub mod local;
@@ -14,6 +15,7 @@ pub mod output;
 pub mod package;
 pub mod plain_text;
 pub mod publish;
+pub mod repair;
 pub mod rollout;
 pub mod script_root;
 pub mod summary;

@@ -4,7 +4,9 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`], [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
+//! [`registry`] and [`check`] (which deployments there are), [`watch`] (what Partner Center has published) and [`vetting`]
+//! (whether that is worth a rollout).
 
 pub mod audit;
 pub mod check;
@@ -23,6 +25,8 @@ pub mod step;
 pub mod switch;
 mod telling;
 pub mod upkeep;
+pub mod vetting;
+pub mod watch;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -110,6 +114,7 @@ pub struct Engine {
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
     next_round: Mutex<Option<Timestamp>>,
+    watch: Option<watch::Watch>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -131,6 +136,7 @@ impl Engine {
             clock,
             config,
             webhook: None,
+            watch: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),
@@ -141,6 +147,11 @@ impl Engine {
     #[must_use]
     pub fn with_webhook(self, webhook: Webhook) -> Self {
         Self { webhook: Some(webhook), ..self }
+    }
+
+    /// The same engine, which watches Partner Center.
+    pub fn with_watch(self, watch: watch::Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Where state is kept; for what only reads.

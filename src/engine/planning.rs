@@ -33,6 +33,12 @@ impl Engine {
                 }
                 return Ok(());
             }
+            if let Some(why) = self.vet(&rollout.value).await? {
+                info!(rollout.id = %id, "Rollout {id} does not begin: {why}");
+                rollout.value.park(why);
+                self.save_rollout(&mut rollout).await?;
+                return Ok(());
+            }
             let whole = self.count_meant(&rollout.value.publish).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.

@@ -82,10 +82,12 @@ impl Engine {
             }
             let is_being_checked = known.as_ref().is_some_and(|known| known.value.check.is_some());
             let is_same = newest == Some(notification.event_time) && is_being_checked;
+            let before = known.as_ref().map(|known| known.value.clone());
             let mut deployment =
                 known.unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
             if !is_same {
                 note(&mut deployment.value, &notification, now);
+                self.expect_joiners(deployment.value.joiner_after(before.as_ref(), now)).await?;
                 if !self.store.save_deployments(std::slice::from_ref(&deployment)).await?[0].is_stored() {
                     continue;
                 }

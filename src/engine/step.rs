@@ -50,6 +50,11 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
+        // Once more, since saving took its time: a pause that was answered is obeyed (design §4).
+        let goes_on = self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
+        if !goes_on {
+            return self.conclude(&saved, Event::Withdraw, now, &policy).await;
+        }
         let posted = self
             .arm
             .refresh_permissions(place, &saved.value.application_id, saved.value.version, saved.value.request_id())

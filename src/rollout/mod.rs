@@ -5,6 +5,7 @@
 //! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
 
 pub mod answer;
+pub mod changes;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
@@ -24,8 +25,10 @@ pub mod submission;
 pub mod tally;
 pub mod version;
 pub mod wanted;
+pub mod watch;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
+pub use changes::Changes;
 pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};

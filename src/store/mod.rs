@@ -5,6 +5,7 @@
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
 pub mod document;
+pub mod published;
 pub mod sqlite;
 pub mod tables;
 
@@ -110,6 +111,9 @@ pub enum StoreError {
 }
 
 /// Where state is kept.
+///
+/// A future of these methods may hold what others wait for, such as a row that counts. So drive all of them that were
+/// begun, or drop them: awaiting one while another rests half-done may wait for ever.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Claims `key` for `claim`, unless it is held: then the holder is returned and nothing changes.

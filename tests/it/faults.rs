@@ -38,6 +38,8 @@ pub enum Fault {
     Outage,
     /// The calls of this name fail and do nothing, but for the first few.
     OutageOf { name: &'static str, after: usize },
+    /// The handler waits before this call, counted from 1, until it is let go.
+    Parking { call: usize },
     /// One of so many calls fails and does nothing; the seed decides which.
     OneIn { count: u64, seed: u64 },
     /// One of so many effects is done, and its answer is an error; the seed decides which.
@@ -60,6 +62,8 @@ pub struct Faults {
     of_that_name: AtomicUsize,
     is_dead: AtomicBool,
     death: Notify,
+    parked: Notify,
+    go: Notify,
 }
 
 impl Faults {
@@ -72,7 +76,30 @@ impl Faults {
             of_that_name: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
             death: Notify::new(),
+            parked: Notify::new(),
+            go: Notify::new(),
         })
+    }
+
+    /// Nothing goes wrong, for now.
+    pub fn none() -> Arc<Self> {
+        Self::new(Fault::None)
+    }
+
+    /// The handler waits before this call, counted from now on.
+    pub fn park_at(&self, call: usize) {
+        self.set(Fault::Parking { call: self.calls.load(Ordering::SeqCst) + call });
+    }
+
+    /// Waits until the handler waits.
+    pub async fn parked(&self) {
+        self.parked.notified().await;
+    }
+
+    /// Lets a handler go on that waits.
+    pub fn let_go(&self) {
+        self.set(Fault::None);
+        self.go.notify_one();
     }
 
     /// The handler dies at this effect.
@@ -151,6 +178,11 @@ impl Faults {
             Fault::Death { effect: at, moment: Moment::After } if effect == at => {
                 let _done = work.await;
                 self.die().await
+            }
+            Fault::Parking { call: at } if call == at => {
+                self.parked.notify_one();
+                self.go.notified().await;
+                work.await
             }
             Fault::Outage => fail(),
             Fault::OutageOf { name: broken, after }

@@ -38,6 +38,9 @@ pub struct Rollout {
     /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
     #[serde(default)]
     pub approval: Approval,
+    /// Whether its version is still to be looked at before anything is planned.
+    #[serde(default)]
+    pub vetting: Vetting,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
@@ -91,6 +94,19 @@ pub enum Approval {
     Asked,
     /// A person has given it.
     Given,
+}
+
+/// How it stands with the look at its version: whether that is worth a rollout, and fit for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Vetting {
+    /// Nothing stands against it, or a person has decided.
+    #[default]
+    Done,
+    /// It is to be looked at before anything is planned.
+    Due,
+    /// It was looked at and is paused for a person: resuming is deciding.
+    Parked,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -246,6 +262,7 @@ impl Rollout {
             canaries_waived: false,
             forgiven: Forgiven::default(),
             approval: Approval::default(),
+            vetting: Vetting::default(),
             next_wave_at: None,
             news: Vec::new(),
             changed: None,
@@ -334,10 +351,22 @@ impl Rollout {
         *self != before
     }
 
+    /// Does not begin, for a reason that a person has to look at.
+    pub fn park(&mut self, why: String) {
+        self.state = RolloutState::Paused { why, on: None };
+        self.vetting = Vetting::Parked;
+    }
+
+    /// Whether it has not begun and waits for a person to decide whether it should: nothing has to wait for it.
+    pub fn is_parked(&self) -> bool {
+        self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
+    }
+
     /// Begins with the first wave, once the deployments were counted; asks first where that is the last one and has to be
     /// approved.
     pub fn begin(&mut self, whole: u64, now: Timestamp) {
         self.walk.whole = whole;
+        self.vetting = Vetting::Done;
         if whole > 0 && self.needs_approval(1) {
             return self.ask_approval();
         }
@@ -504,6 +533,9 @@ impl Rollout {
         if self.approval == Approval::Asked {
             // Of a halted one nobody was asked that.
             self.approval = if was_paused { Approval::Given } else { Approval::Pending };
+        }
+        if self.vetting == Vetting::Parked {
+            self.vetting = Vetting::Done;
         }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),

@@ -284,6 +284,8 @@ pub enum Event {
     Release,
     /// Its rollout does not go on: it gives its place back.
     PutBack,
+    /// The same, said by the worker that has it and has not posted it.
+    Withdraw,
     /// It may not be posted before this time.
     Delay {
         /// The time.
@@ -512,6 +514,7 @@ impl Event {
         match self {
             Self::Release => "release",
             Self::PutBack => "putBack",
+            Self::Withdraw => "withdraw",
             Self::Delay { .. } => "delay",
             Self::AwaitWindow { .. } => "awaitWindow",
             Self::DeadLettered { .. } => "deadLettered",

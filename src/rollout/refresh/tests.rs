@@ -368,6 +368,24 @@ fn pausing_gives_the_place_back_and_what_was_posted_is_followed_to_its_end() {
 }
 
 #[test]
+fn a_worker_that_may_not_post_gives_the_place_back_and_spends_nothing() {
+    let mut events = submitting();
+    events.push((0, Event::Withdraw));
+    let (withdrawn, next) = walk(events);
+    assert_eq!((withdrawn.state.clone(), next), (RefreshState::Queued { attempt: 1, due: None }, Next::Nothing));
+    assert_eq!(withdrawn.attempts, 0);
+    assert!(planned().apply(Event::Withdraw, start(), &policy()).is_err(), "nobody has it");
+}
+
+#[test]
+fn whatever_ended_may_start_over_where_its_deployment_came_back_and_nothing_else_does() {
+    let (ended, _) = walk([(0, Event::Release), (0, Event::Skip { why: SkipReason::NotReady })]);
+    let (again, _) = ended.apply(Event::Rejoin, start(), &policy()).unwrap();
+    assert_eq!((again.state, again.generation), (RefreshState::Queued { attempt: 1, due: None }, 1));
+    assert_eq!(planned().apply(Event::Rejoin, start(), &policy()).unwrap().0, planned());
+}
+
+#[test]
 fn a_person_may_retry_what_failed_and_its_messages_are_new_ones() {
     let rejected = answered(SubmitAnswer::Rejected { error: error(400, "BadRequest") });
     let (failed, _) = walk(submitting()).0.apply(rejected, start(), &policy()).unwrap();

@@ -63,6 +63,11 @@ impl Refresh {
                 next.correlation_id = correlation_id.or(next.correlation_id);
                 next.answered(*attempt, answer, now, policy)
             }
+            (S::Submitting { attempt, .. }, Event::Withdraw) => {
+                next.attempts = self.attempts.saturating_sub(1);
+                next.state = S::Queued { attempt: *attempt, due: None };
+                Next::Nothing
+            }
             (S::Submitting { attempt, lease_until }, Event::Overdue) if *lease_until <= now => {
                 next.queue(*attempt, now, None)
             }
