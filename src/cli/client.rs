@@ -310,6 +310,17 @@ impl ApiClient {
         self.import(body.bytes, BodyFormat::Json).await
     }
 
+    /// Posts something.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = Body::json(action, body)?;
+        self.read(action, self.send(action, Method::POST, path, Some(body)).await?).await
+    }
+
     /// Forgets a deployment.
     pub async fn forget(&self, key: &str) -> Result<(), ClientError> {
         let path = format!("/api/deployments/{key}");

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::plain_text::{counted, plain, shortened};
-use crate::functions::wire::api::{ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use crate::functions::wire::api::{ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView, RolloutWord};
 use crate::rollout::{Actor, Audience, Counts, Target};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
@@ -60,8 +60,27 @@ pub fn heading(rollout: &RolloutView) -> String {
     if let Some(why) = &rollout.why {
         let _ = write!(text, "\n  {}", plain(why));
     }
+    for held_by in &rollout.held_by {
+        let _ = write!(text, "\n  {}", self::held_by(held_by));
+    }
     let _ = writeln!(text, "\n  rollout {}", rollout.id);
     text
+}
+
+/// What keeps every rollout from posting, in words.
+pub fn held_by(held_by: &HeldByView) -> String {
+    let HeldByView { by, since, who, why } = held_by;
+    let text = match by.as_str() {
+        "stop" => {
+            let since = since.map(|since| format!(" since {}", since.format("%Y-%m-%d %H:%M:%SZ"))).unwrap_or_default();
+            let who = who.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("everything is stopped{since}{who}{why}; `permafresh start` lets it go on")
+        }
+        "observe" => "the service only observes and posts nothing (MODE=observe)".to_owned(),
+        other => format!("held by {other}"),
+    };
+    plain(&text)
 }
 
 /// A state in words.

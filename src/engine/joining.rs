@@ -58,6 +58,18 @@ impl Engine {
         Err(EngineError::Contended { what: format!("the late joiner {}", joiner.key) })
     }
 
+    /// Notes that a deployment joins at this time, whatever was noted before: its hold ends then.
+    pub(super) async fn set_joiner(&self, joiner: Joiner) -> Result<(), EngineError> {
+        for _ in 0..super::RACES {
+            let known: Option<Versioned<Joiner>> = document::get(self.store(), &joiner.name()).await?;
+            let noted = known.map_or_else(|| Versioned::new(joiner.clone()), |known| known.with(joiner.clone()));
+            if document::save(self.store(), &noted).await?.is_stored() {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Contended { what: format!("the late joiner {}", joiner.key) })
+    }
+
     /// Looks at every late joiner.
     pub(super) async fn look_after_joiners(&self) -> Result<(), EngineError> {
         let mut plans: HashMap<Plan, Hosting> = HashMap::new();

@@ -150,7 +150,9 @@ impl Engine {
             rollout.state = RolloutState::Completed;
             rollout.ended_at = Some(rollout.created_at);
         }
-        let stored = self.store.save_rollout(&Versioned::new(rollout.clone())).await?.is_stored();
+        let mut versioned = Versioned::new(rollout.clone());
+        let stored = self.save_rollout(&mut versioned).await?.is_stored();
+        rollout = versioned.value;
         if stored {
             let OfferPublish { plan, version, .. } = &rollout.publish;
             info!(rollout.id = %id, plan = %plan, version = %version, "Rollout {id} of version {version} for {plan} is stored");

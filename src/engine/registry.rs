@@ -7,7 +7,10 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp, WantedVersion};
+use crate::rollout::joining::Joiner;
+use crate::rollout::{
+    ApplicationId, Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp, WantedVersion,
+};
 use crate::store::{PageRequest, Versioned, document};
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
@@ -44,6 +47,8 @@ pub struct Import {
     pub managed_resource_group_id: Option<String>,
     /// Its region.
     pub location: Option<String>,
+    /// When it may be refreshed.
+    pub maintenance_windows: Option<Vec<MaintenanceWindow>>,
 }
 
 /// How many deployments an import made and changed.
@@ -173,6 +178,42 @@ impl Engine {
         Err(EngineError::Contended { what: format!("deployment {key}") })
     }
 
+    /// Puts a deployment on hold, or releases it; the deployment then, or `None` if there is none. The same hold again keeps
+    /// when it began. Once it is released, or its hold ends, it is a late joiner of what it has missed.
+    pub async fn change_hold(
+        &self,
+        key: &DeploymentKey,
+        hold: Option<Hold>,
+    ) -> Result<Option<Deployment>, EngineError> {
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let Some(known) = self.deployment(key).await? else { return Ok(None) };
+            let mut next = known.value.clone();
+            next.hold = match (hold.clone(), &next.hold) {
+                (Some(hold), Some(before)) if before.is_on(now) => Some(Hold { since: before.since, ..hold }),
+                (hold, _) => hold,
+            };
+            if next.hold == known.value.hold {
+                return Ok(Some(next));
+            }
+            next.updated_at = now;
+            let joins_at = match &next.hold {
+                Some(hold) => hold.until,
+                None => Some(now),
+            };
+            // Before it is stored, so that nobody is forgotten where the process dies in between.
+            if let (Some(at), Some(plan)) = (joins_at, next.plan.clone()) {
+                self.set_joiner(Joiner { key: key.clone(), plan, at }).await?;
+            }
+            if self.store.save_deployments(&[known.with(next.clone())]).await?[0].is_stored() {
+                let now_is = if next.hold.is_some() { "on hold" } else { "released" };
+                info!(deployment.key = %key, "{} is {now_is}", next.application_id);
+                return Ok(Some(next));
+            }
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+
     /// One deployment.
     pub async fn deployment(&self, key: &DeploymentKey) -> Result<Option<Versioned<Deployment>>, EngineError> {
         Ok(self.store.deployments_by_key(std::slice::from_ref(key)).await?.into_iter().next().flatten())
@@ -288,6 +329,9 @@ fn merge(deployment: &mut Deployment, import: &Import) {
         if said.is_some() {
             known.clone_from(said);
         }
+    }
+    if let Some(windows) = &import.maintenance_windows {
+        deployment.maintenance_windows.clone_from(windows);
     }
     deployment.confirmed = true;
     if deployment.gone_since.take().is_some() {

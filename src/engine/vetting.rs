@@ -49,7 +49,7 @@ impl Engine {
         loop {
             let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
             for deployment in &page {
-                match eligibility(deployment, publish, previews) {
+                match eligibility(deployment, publish, previews, self.now()) {
                     Eligibility::Outside
                     | Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::Gone | SkipReason::Deleting) => {}
                     Eligibility::Member | Eligibility::Skipped(_) => {

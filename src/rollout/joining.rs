@@ -90,7 +90,7 @@ impl Hosting {
             // ARM is being asked.
             return Joining::Wait;
         }
-        match eligibility(deployment, &host.publish, previews) {
+        match eligibility(deployment, &host.publish, previews, now) {
             Eligibility::Outside => return Joining::Forget,
             Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::NewerApplied) => return Joining::Forget,
             Eligibility::Skipped(_) => return if is_expected { Joining::Wait } else { Joining::Forget },

@@ -1,5 +1,6 @@
 //! The binary's whole output, against a service that answers what each test tells it to.
 
+mod lighthouse;
 mod service;
 
 use std::io::Write;
@@ -85,7 +86,16 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments",
         "deployments list",
         "deployments import",
+        "deployments hold",
+        "deployments release",
         "deployments forget",
+        "lighthouse",
+        "lighthouse template",
+        "lighthouse validate",
+        "lighthouse check",
+        "stop",
+        "start",
+        "audit",
     ] {
         let mut arguments: Vec<_> = words.split_whitespace().collect();
         arguments.push("--help");
@@ -137,6 +147,43 @@ fn a_wrong_command_line_ends_with_a_hint_and_sends_nothing() {
 }
 
 #[test]
+fn everything_is_stopped_and_started_and_a_deployment_held_from_the_terminal() {
+    let service = Service::start(|got, _| match got.path.as_str() {
+        "/api/stop" => ok(json!({"heldBy": [{
+            "by": "stop", "since": "2026-03-10T12:00:00Z", "who": "key 1a2b3c4d", "why": "lost\u{001b} access"
+        }]})),
+        "/api/start" => ok(json!({"heldBy": []})),
+        path if path.starts_with("/api/audit") => ok(json!({"value": [
+            {"at": "2026-03-10T12:00:05Z", "who": "alice@contoso.example", "what": "rollout.pause", "on": "r1",
+             "from": "running", "to": "paused", "outcome": "done"},
+            {"at": "2026-03-10T12:00:00Z", "who": "key 1a2b3c4d", "what": "stop", "from": "going", "why": "lost access",
+             "outcome": "begun"},
+        ]})),
+        _ => ok(json!({
+            "key": "ab".repeat(32), "applicationId": APPLICATION, "preview": false, "confirmed": true,
+            "hold": {"why": "freeze", "until": "2026-04-01T00:00:00Z", "since": "2026-03-10T12:00:00Z"},
+            "createdAt": "2026-03-10T12:00:00Z", "updatedAt": "2026-03-10T12:00:00Z"
+        })),
+    });
+    let mut all = String::new();
+    for arguments in [
+        &["stop", "--why", "lost access"][..],
+        &["start"],
+        &["audit"],
+        &["deployments", "hold", APPLICATION, "--why", "freeze", "--until", "2026-04-01T00:00:00Z"],
+        &["deployments", "release", APPLICATION],
+    ] {
+        let run = service.run(arguments);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{arguments:?}");
+        all.push_str(&format!("$ permafresh {}\n{}\n", arguments.join(" "), run.out));
+    }
+    insta::assert_snapshot!("operations", all);
+    let got: Vec<_> = service.got().into_iter().map(|got| (got.path, got.body)).collect();
+    assert_eq!(got[0], ("/api/stop".to_owned(), r#"{"why":"lost access"}"#.to_owned()));
+    assert!(got[3].0.ends_with("/hold") && got[3].1.contains("2026-04-01T00:00:00Z"), "{got:?}");
+}
+
+#[test]
 fn bad_settings_stop_the_start_with_every_problem_named() {
     let folder = tempfile::tempdir().unwrap();
     for start in ["handler", "local"] {
@@ -151,19 +198,6 @@ fn bad_settings_stop_the_start_with_every_problem_named() {
         let run = run(command);
         insta::allow_duplicates! { insta::assert_snapshot!("bad_settings", run.shown()) }
     }
-}
-
-#[test]
-fn a_backend_that_is_not_built_is_said_to_be_missing() {
-    let mut command = command(&["handler"]);
-    command.envs([
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", "1"),
-        ("STATE_STORE", "tables"),
-        ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
-    ]);
-    let run = run(command);
-    assert_eq!(run.code, 2);
-    assert!(run.err.contains("STATE_STORE=tables") && run.err.contains("\nhint: "), "{}", run.err);
 }
 
 #[test]

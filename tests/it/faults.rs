@@ -265,6 +265,10 @@ faulty_store! {
     Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
     Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
     Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
+    Read long_ended_rollouts(before: Timestamp, at_most: usize) -> Vec<Versioned<Rollout>>;
+    Effect remove_refreshes(rollout: RolloutId, at_most: usize) -> usize;
+    Effect remove_rollout(rollout: &Versioned<Rollout>) -> Saved;
+    Read forget_facts(claims: Timestamp, throttles: Timestamp, at_most: usize) -> usize;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }
@@ -310,5 +314,13 @@ impl Queue for FaultyQueue {
 
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.inner.dead_letters(queue, at_most).await
+    }
+
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        self.inner.take_dead_letters(queue, at_most).await
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        self.inner.remove_dead_letters(queue, taken).await
     }
 }

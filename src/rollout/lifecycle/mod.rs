@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{Actor, DeploymentKey, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
+use super::refresh::DEAD_LETTERS;
+use super::{Actor, DeploymentKey, News, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -43,6 +44,9 @@ pub struct Rollout {
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
+    /// What there was to tell of it, the last of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub news: Vec<News>,
     /// How many deployments had another version before; counted once a scheduled rollout completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
@@ -125,6 +129,9 @@ pub struct Walk {
     /// When the walk last moved or was asked to; a walk that stands still is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
+    /// How many planning messages nobody could work off since the wave began or a person resumed.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4.
@@ -257,6 +264,7 @@ impl Rollout {
             approval: Approval::default(),
             vetting: Vetting::default(),
             next_wave_at: None,
+            news: Vec::new(),
             changed: None,
             has_completed: false,
             created_at: now,
@@ -388,7 +396,25 @@ impl Rollout {
         self.forgiven.in_wave = 0;
         self.next_wave_at = None;
         self.walk.wave_is_planned = false;
+        self.walk.dead_letters = 0;
         self.ask_planner(now);
+    }
+
+    /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
+    pub fn planner_died(&mut self, reason: &str) -> bool {
+        let plans =
+            self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
+        if plans {
+            self.walk.dead_letters += 1;
+            // The next message, which the timer sends, has an id of its own.
+            self.walk.message += 1;
+            if self.walk.dead_letters >= DEAD_LETTERS {
+                let why =
+                    format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
+                self.state = RolloutState::Paused { why, on: None };
+            }
+        }
+        plans
     }
 
     /// Another planning message is to be sent: it gets an id of its own.
@@ -527,6 +553,7 @@ impl Rollout {
             _ => RolloutState::Running,
         };
         self.ended_at = None;
+        self.walk.dead_letters = 0;
         if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
             self.ask_planner(now);
         }
