@@ -10,6 +10,7 @@
 pub mod check;
 pub mod commands;
 pub mod dry_run;
+pub mod offers;
 pub mod planning;
 pub mod polling;
 pub mod publish;

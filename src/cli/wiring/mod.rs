@@ -11,10 +11,13 @@ use anyhow::Context as _;
 use super::failure::{Exit, Failure};
 use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::watch::Watch;
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
 use crate::ncrontab::Schedule;
+use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
 use crate::queue::Queue;
+use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
 use crate::settings::{self, Settings, SettingsError};
 
@@ -54,7 +57,8 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let arm = ArmClient::new(arm, azure.tokens(), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
     let app = App {
-        engine: Engine::new(store.store(), queue, arm, clock, engine_config(settings)),
+        engine: Engine::new(store.store(), queue, arm, Arc::clone(&clock), engine_config(settings))
+            .with_watch(watch(settings, &azure, clock)?),
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
         poll_schedule,
     };
@@ -66,6 +70,23 @@ pub(super) fn host_parts(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     Ok((backends::queue(settings, &azure, clock)?, store))
+}
+
+/// What watching Partner Center takes; it says itself where the settings name no application for it.
+fn watch(settings: &Settings, azure: &Azure<'_>, clock: Arc<dyn Clock>) -> anyhow::Result<Watch> {
+    let partner_center = match azure.partner_center_tokens() {
+        Some(tokens) => {
+            let endpoint = settings.partner_center.endpoint.url();
+            let mut config = PartnerCenterConfig::for_endpoint(endpoint.clone());
+            config.proxy = Proxy::from_environment(endpoint);
+            Some(PartnerCenter::new(config, tokens, clock).context("cannot call Partner Center")?)
+        }
+        None => None,
+    };
+    let mut watch = Watch::new(partner_center, settings.partner_center.states.clone());
+    let offers = settings.offers.offers.iter().filter(|offer| offer.first_sight == FirstSight::Rollout);
+    watch.rollout_on_first_sight = offers.map(|offer| (offer.publisher.clone(), offer.offer.clone())).collect();
+    Ok(watch)
 }
 
 fn engine_config(settings: &Settings) -> EngineConfig {

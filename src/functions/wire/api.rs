@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Changes, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp,
+    Version, Way,
 };
 
 /// The media type of [`Problem`] (RFC 9457).
@@ -204,6 +205,9 @@ pub struct RolloutView {
     pub ended_at: Option<Timestamp>,
     /// How many refreshes stand where.
     pub counts: Counts,
+    /// What it changes for its deployments, where the permissions of its version are recorded; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Box<Changes>>,
 }
 
 /// The state of a refresh, as the API spells it: the members of [`Counts`]. `submitting` is `running` here.

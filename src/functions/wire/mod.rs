@@ -4,6 +4,7 @@
 pub mod api;
 pub mod envelope;
 pub mod list;
+pub mod offers_api;
 pub mod problem;
 pub mod publish_request;
 pub mod report;
