@@ -10,6 +10,8 @@
 pub mod check;
 pub mod commands;
 pub mod dry_run;
+pub mod joining;
+pub mod last_good;
 pub mod offers;
 pub mod planning;
 pub mod polling;

@@ -42,7 +42,7 @@ pub struct Started {
 
 /// The open rollouts of the same plan that a publish has to do with.
 #[derive(Debug, Default)]
-struct Others {
+pub(super) struct Others {
     /// Those whose place it takes.
     superseded: Vec<RolloutId>,
     /// The one that it waits for.
@@ -197,7 +197,7 @@ impl Engine {
     }
 
     /// The rollouts of the same plan whose place this publish takes, or why it may not start (design §4).
-    async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Others, PublishError> {
+    pub(super) async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Others, PublishError> {
         if matches!(publish.purpose, Purpose::Restore | Purpose::Scheduled) {
             return Ok(Others::default());
         }

@@ -52,6 +52,7 @@ impl Engine {
         let strategy = self.offer(&plan.publisher, &plan.offer).map(|offer| offer.strategy.clone()).unwrap_or_default();
         let gentle = MaxInFlight::try_from(GENTLE).unwrap_or(strategy.max_in_flight);
         let max_in_flight = if strategy.max_in_flight.get() < gentle.get() { strategy.max_in_flight } else { gentle };
+        // Nobody waits for it, and its version was approved when it was brought out.
         OfferPublish {
             plan,
             version,
@@ -61,7 +62,7 @@ impl Engine {
             submission_id: None,
             published_at: None,
             scope: Vec::new(),
-            strategy: Strategy { max_in_flight, ..strategy },
+            strategy: Strategy { max_in_flight, approve_last_wave: false, ..strategy },
             supersede: Supersede::Refuse,
             note: Some("scheduled refresh".to_owned()),
         }

@@ -89,6 +89,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
         .route("/api/rollouts/{id}/report", get(rollouts::report))
+        .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::rollout::watch::FirstSight;
 use crate::rollout::{Plan, Way};
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

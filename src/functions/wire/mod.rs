@@ -2,6 +2,7 @@
 //! function of its own, and no decision.
 
 pub mod api;
+pub mod command_request;
 pub mod envelope;
 pub mod list;
 pub mod offers_api;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::{Actor, DeploymentKey, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -37,9 +37,18 @@ pub struct Rollout {
     /// Whether its version is still to be looked at before anything is planned.
     #[serde(default)]
     pub vetting: Vetting,
+    /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
+    #[serde(default)]
+    pub approval: Approval,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
+    /// How many deployments had another version before; counted once a scheduled rollout completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Whether it has completed before: then its version is no news any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_completed: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ended.
@@ -70,6 +79,30 @@ pub enum Vetting {
     Due,
     /// It was looked at and is paused for a person: resuming is deciding.
     Parked,
+}
+
+impl Forgiven {
+    /// No more than what still stands as a failure.
+    fn at_most(self, tally: &Tally, wave: u32) -> Self {
+        Self {
+            all: self.all.min(tally.count(Standing::is_failure)),
+            in_wave: self.in_wave.min(tally.count_in(wave, Standing::is_failure)),
+            by_offer: self.by_offer.min(tally.count(|s| s == Standing::FailedByOffer)),
+        }
+    }
+}
+
+/// How it stands with the approval of the last wave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Approval {
+    /// Nobody was asked yet.
+    #[default]
+    Pending,
+    /// The rollout is paused for it: resuming is approving.
+    Asked,
+    /// A person has given it.
+    Given,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -139,8 +172,40 @@ pub enum Command {
     Resume,
     /// Call off what was not posted.
     Cancel,
-    /// Try the failed ones again.
-    Retry,
+    /// Try again what ended badly.
+    Retry(Retried),
+}
+
+/// What a retry is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retried {
+    /// Everything that failed.
+    #[default]
+    Failed,
+    /// What waits for this actor, and nothing else. What was handed over waits for the customer.
+    Of(Actor),
+}
+
+impl Retried {
+    /// The standings among which what is to be tried again is found.
+    pub fn standings(self) -> &'static [Standing] {
+        match self {
+            Self::Failed => &[Standing::Failed, Standing::FailedByOffer, Standing::TimedOut],
+            Self::Of(Actor::Offer) => &[Standing::FailedByOffer],
+            Self::Of(Actor::Publisher) => &[Standing::Failed],
+            Self::Of(Actor::Customer) => &[Standing::Failed, Standing::HandedOver],
+            Self::Of(Actor::Microsoft) => &[Standing::Failed, Standing::TimedOut],
+        }
+    }
+
+    /// Whether `refresh` is to be tried again.
+    pub fn includes(self, refresh: &Refresh) -> bool {
+        self.standings().contains(&Standing::of(refresh))
+            && match self {
+                Self::Failed => true,
+                Self::Of(actor) => refresh.waits_for() == Some(actor),
+            }
+    }
 }
 
 /// A command that the rollout's state does not allow.
@@ -169,6 +234,8 @@ pub enum Review {
         /// Why.
         why: String,
     },
+    /// Stop and ask a person whether the last wave may begin.
+    AskApproval,
     /// Stop: it would fail everywhere.
     Halt,
     /// Every refresh has its result.
@@ -188,7 +255,10 @@ impl Rollout {
             canaries_waived: false,
             forgiven: Forgiven::default(),
             vetting: Vetting::default(),
+            approval: Approval::default(),
             next_wave_at: None,
+            changed: None,
+            has_completed: false,
             created_at: now,
             ended_at: None,
         }
@@ -234,6 +304,8 @@ impl Rollout {
             None if !self.publish.strategy.pause_between_waves.is_zero() => {
                 Review::WaitUntil(now + self.publish.strategy.pause_between_waves)
             }
+            // Asked while the pause between waves runs, so that both are waited for at once.
+            _ if self.needs_approval(self.wave + 1) => Review::AskApproval,
             Some(at) if at > now => Review::WaitUntil(at),
             _ => Review::NextWave,
         }
@@ -252,6 +324,7 @@ impl Rollout {
                 self.ask_planner(now);
             }
             Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone(), on: None },
+            Review::AskApproval => self.ask_approval(),
             Review::Halt => {
                 let why = match offending {
                     Some(action) => format!(
@@ -263,6 +336,7 @@ impl Rollout {
             }
             Review::Complete => {
                 self.state = RolloutState::Completed;
+                self.has_completed = true;
                 self.ended_at = Some(now);
             }
         }
@@ -280,12 +354,33 @@ impl Rollout {
         self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
     }
 
-    /// Begins with the first wave, once the deployments were counted.
+    /// Begins with the first wave, once the deployments were counted; asks first where that is the last one and has to be
+    /// approved.
     pub fn begin(&mut self, whole: u64, now: Timestamp) {
         self.walk.whole = whole;
         self.vetting = Vetting::Done;
+        if whole > 0 && self.needs_approval(1) {
+            return self.ask_approval();
+        }
         self.state = RolloutState::Running;
         self.start_wave(1, now);
+    }
+
+    /// Whether `wave` is the last one and waits for a person's approval.
+    fn needs_approval(&self, wave: u32) -> bool {
+        self.publish.strategy.approve_last_wave && self.approval != Approval::Given && wave >= self.waves()
+    }
+
+    fn ask_approval(&mut self) {
+        let (version, whole) = (self.publish.version, self.walk.whole);
+        let ends = self.publish.strategy.wave_ends(whole);
+        let done = ends.iter().rev().nth(1).copied().unwrap_or(0);
+        let why = format!(
+            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; resume to approve it, or cancel",
+            whole - done
+        );
+        self.state = RolloutState::Paused { why, on: None };
+        self.approval = Approval::Asked;
     }
 
     fn start_wave(&mut self, wave: u32, now: Timestamp) {
@@ -377,16 +472,20 @@ impl Rollout {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             (_, Command::Cancel) => next.cancel(None, now),
-            (S::Completed, Command::Retry) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
-            (S::Canceled { .. }, Command::Retry) => {
+            (S::Completed, Command::Retry(_)) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
+            (S::Canceled { .. }, Command::Retry(_)) => {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             // All that had failed is queued again, so whatever fails from now on counts.
-            (state, Command::Retry) => {
+            (state, Command::Retry(retried)) => {
                 if state.is_ended() {
                     next.reopen(tally, now);
                 }
-                next.forgiven = Forgiven::default();
+                next.forgiven = match retried {
+                    Retried::Failed => Forgiven::default(),
+                    // The others were looked at before and still are.
+                    Retried::Of(_) => next.forgiven.at_most(tally, self.wave),
+                };
             }
         }
         Ok(Some(next))
@@ -407,6 +506,10 @@ impl Rollout {
         let was_paused = matches!(self.state, RolloutState::Paused { .. });
         if self.vetting == Vetting::Parked {
             self.vetting = Vetting::Done;
+        }
+        if self.approval == Approval::Asked {
+            // Of a halted one nobody was asked that.
+            self.approval = if was_paused { Approval::Given } else { Approval::Pending };
         }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),
@@ -491,12 +594,12 @@ impl Command {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Cancel => "cancel",
-            Self::Retry => "retry",
+            Self::Retry(_) => "retry",
         }
     }
 
     /// The command that `word` names.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry].into_iter().find(|c| c.name() == word)
+        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry(Retried::Failed)].into_iter().find(|c| c.name() == word)
     }
 }
