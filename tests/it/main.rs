@@ -49,4 +49,5 @@ mod service_bus;
 mod tables;
 mod tables_proxy;
 mod tidy;
+mod watch_offers;
 mod world;

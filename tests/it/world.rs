@@ -18,8 +18,10 @@ use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
+use permafresh::partner_center;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::rollout::submission::States;
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
@@ -42,6 +44,16 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    /// Whether offers are watched, and with what.
+    pub watch: Option<WatchOptions>,
+}
+
+/// How offers are watched.
+#[derive(Clone)]
+pub struct WatchOptions {
+    pub partner: Arc<partner_center::simulator::Simulator>,
+    pub states: States,
+    pub rollout_on_first_sight: bool,
 }
 
 impl Default for Options {
@@ -54,6 +66,7 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            watch: None,
         }
     }
 }
@@ -121,8 +134,13 @@ impl World {
             mode: self.options.mode,
             looks_at_once: self.options.looks_at_once,
         };
+        let engine = Engine::new(store, queue, arm, clock.clone(), config);
+        let engine = match &self.options.watch {
+            Some(options) => engine.with_watch(crate::watch_offers::watch(options, clock)),
+            None => engine,
+        };
         App {
-            engine: Engine::new(store, queue, arm, clock, config),
+            engine,
             notification_sigs: self.options.sigs.clone(),
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
