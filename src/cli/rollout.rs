@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
-use super::{output, summary, watch};
+use super::{offers, output, summary, watch};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
 use crate::rollout::RolloutId;
 
@@ -225,6 +225,9 @@ async fn show(
         rollout.created_at.format("%Y-%m-%d %H:%M:%SZ"),
         summary::counts(&rollout.counts)
     ));
+    if let Some(changes) = &rollout.changes {
+        text.push_str(&offers::changes(changes));
+    }
     if let Some(state) = state {
         let refreshes: Vec<RefreshView> = client.refreshes(&id.to_string(), Some(state), limit).await?;
         let rows: Vec<_> = refreshes.iter().map(row).collect();
