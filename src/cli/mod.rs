@@ -1,7 +1,7 @@
 //! The command line (design §9): what people and scripts type, and nothing that the HTTP API could not do too.
 //!
 //! Help is the doc comments. Data goes to stdout, everything else to stderr; a failure ends with a hint. The commands of
-//! [`rollout`], [`deployments`] and [`publish`] talk to a service through [`client`]; [`local`] and [`handler`] are services.
+//! [`rollout`], [`deployments`], [`offers`] and [`publish`] talk to a service through [`client`]; [`local`] and [`handler`] are services.
 
 pub mod client;
 pub mod demo;
@@ -11,9 +11,11 @@ pub mod failure;
 pub mod handler;
 pub mod lighthouse;
 pub mod local;
+pub mod offers;
 pub mod operations;
 pub mod output;
 pub mod package;
+mod partner_demo;
 pub mod plain_text;
 pub mod publish;
 pub mod repair;
@@ -69,6 +71,7 @@ enum Command {
     Handler(handler::HandlerArgs),
     Package(package::PackageArgs),
     Publish(publish::PublishArgs),
+    Offers(offers::OffersArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -93,6 +96,7 @@ impl Cli {
             Command::Handler(args) => on_all_cores(handler::run(args)),
             Command::Package(args) => package::run(&args),
             Command::Publish(args) => on_one_core(publish::run(args)),
+            Command::Offers(args) => on_one_core(offers::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),

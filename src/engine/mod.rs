@@ -15,6 +15,7 @@ mod dead_letters;
 pub mod dry_run;
 pub mod joining;
 pub mod last_good;
+pub mod offers;
 pub mod planning;
 pub mod polling;
 pub mod publish;

@@ -7,12 +7,14 @@
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
+pub mod offers;
 pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
 pub mod refresh_deployment;
 pub mod rollouts;
 pub mod scheduled_refresh;
+pub mod watch_offers;
 pub mod wire;
 
 use std::any::Any;
@@ -86,6 +88,7 @@ pub fn router(handle: Handle) -> Router {
             post(notification::post).layer(DefaultBodyLimit::max(notification::BODY_LIMIT)),
         )
         .route("/api/offer-publishes", post(offer_publishes::post))
+        .route("/api/offers", get(offers::list))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
@@ -103,6 +106,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .route("/WatchOffers", post(watch_offers::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(after_panic))

@@ -62,4 +62,5 @@ mod tables_proxy;
 mod telling;
 mod tenancy;
 mod tidy;
+mod watch_offers;
 mod world;

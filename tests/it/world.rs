@@ -19,8 +19,10 @@ use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
+use permafresh::partner_center;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::rollout::submission::States;
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
@@ -48,6 +50,16 @@ pub struct Options {
     pub retention: Duration,
     /// Where people are told, and the secret.
     pub webhook: Option<(String, String)>,
+    /// Whether offers are watched, and with what.
+    pub watch: Option<WatchOptions>,
+}
+
+/// How offers are watched.
+#[derive(Clone)]
+pub struct WatchOptions {
+    pub partner: Arc<partner_center::simulator::Simulator>,
+    pub states: States,
+    pub rollout_on_first_sight: bool,
 }
 
 impl Default for Options {
@@ -63,6 +75,7 @@ impl Default for Options {
             principals: IsVouched::No,
             retention: Duration::from_secs(400 * 86_400),
             webhook: None,
+            watch: None,
         }
     }
 }
@@ -131,7 +144,7 @@ impl World {
             retention: self.options.retention,
             looks_at_once: self.options.looks_at_once,
         };
-        let mut engine = Engine::new(store, queue, arm, clock, config);
+        let mut engine = Engine::new(store, queue, arm, clock.clone(), config);
         if let Some((url, secret)) = &self.options.webhook {
             let http = || {
                 let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
@@ -139,6 +152,10 @@ impl World {
             };
             engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
         }
+        let engine = match &self.options.watch {
+            Some(options) => engine.with_watch(crate::watch_offers::watch(options, clock)),
+            None => engine,
+        };
         App {
             engine,
             notification_sigs: self.options.sigs.clone(),

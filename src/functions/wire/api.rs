@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Counts, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Changes, Counts, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
 };
 
 pub use deployments::*;
@@ -209,6 +209,9 @@ pub struct RolloutView {
     pub ended_at: Option<Timestamp>,
     /// How many refreshes stand where.
     pub counts: Counts,
+    /// What it changes for its deployments, where the permissions of its version are recorded; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Box<Changes>>,
     /// How many deployments had another version before, as far as that is known; of a scheduled rollout that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,

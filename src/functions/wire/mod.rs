@@ -6,6 +6,7 @@ pub mod caller;
 pub mod command_request;
 pub mod envelope;
 pub mod list;
+pub mod offers_api;
 pub mod problem;
 pub mod publish_request;
 pub mod reason;

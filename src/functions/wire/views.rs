@@ -42,6 +42,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
         created_at: rollout.created_at,
         ended_at: rollout.ended_at,
         counts: tally.counts(),
+        changes: None,
         changed: rollout.changed,
     }
 }
