@@ -34,6 +34,8 @@ pub struct Notification {
 pub struct Import {
     /// The application.
     pub application_id: ApplicationId,
+    /// Whether the operator says that it exists; else ARM is asked.
+    pub is_vouched: bool,
     /// The plan and whether it is a preview purchase.
     pub plan: Option<(Plan, bool)>,
     /// The version it was deployed with.
@@ -131,7 +133,8 @@ impl Engine {
             for line in lines {
                 merge(&mut deployment.value, line);
             }
-            if deployment.value.plan.is_none() && deployment.value.check.is_none() {
+            let is_doubtful = before.is_none() && !deployment.value.confirmed;
+            if (deployment.value.plan.is_none() || is_doubtful) && deployment.value.check.is_none() {
                 deployment.value.ask_check(now);
             }
             if before.as_ref() == Some(&deployment.value) {
@@ -152,7 +155,8 @@ impl Engine {
             let new = usize::from(write.etag.is_none());
             imported.imported += new;
             imported.updated += lines.len() - new;
-            messages.extend(check_message(&write.value, now).filter(|_| write.value.plan.is_none()));
+            let asks = write.value.plan.is_none() || !write.value.confirmed;
+            messages.extend(check_message(&write.value, now).filter(|_| asks));
         }
         self.send_refresh_messages(&messages).await?;
         Ok(again)
@@ -282,8 +286,8 @@ fn merge(deployment: &mut Deployment, import: &Import) {
             known.clone_from(said);
         }
     }
-    deployment.confirmed = true;
-    if deployment.gone_since.take().is_some() {
+    deployment.confirmed |= import.is_vouched;
+    if import.is_vouched && deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
     }

@@ -1,8 +1,8 @@
-//! Deployments: list, show, import (JSON, CSV), forget (design §8).
+//! Deployments: list, show, import and export (JSON, CSV), forget (design §8).
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,27 +10,31 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::App;
-use super::wire::api::{DeploymentRow, DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::api::{DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::import::Rows;
 use super::wire::list::{self, ListQuery};
-use super::wire::{problem, views};
-use crate::engine::registry::Import;
+use super::wire::{export, problem, views};
 use crate::rollout::{DeploymentKey, Plan};
 
-/// The query of `GET /api/deployments`: all three ids of a plan, or none.
+/// How many rows of an import are taken at once.
+const IMPORT_BATCH: usize = 1_000;
+
+/// The query of `GET /api/deployments`: all three ids of a plan, or none; and the form of an export, or none for a page.
 #[derive(Deserialize)]
 pub struct DeploymentsQuery {
     publisher: Option<String>,
     offer: Option<String>,
     plan: Option<String>,
+    format: Option<String>,
     #[serde(flatten)]
     list: ListQuery,
 }
 
-/// `GET /api/deployments`.
+/// `GET /api/deployments`: a page, or with `?format=json|csv` all that are there, in the form that an import takes.
 pub async fn list(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<DeploymentsQuery>,
-) -> Result<Json<Page<DeploymentView>>, Problem> {
+) -> Result<Response, Problem> {
     let (plan, filter) = match (&query.publisher, &query.offer, &query.plan) {
         (None, None, None) => (None, Vec::new()),
         (Some(publisher), Some(offer), Some(plan)) => {
@@ -40,11 +44,23 @@ pub async fn list(
         }
         _ => return Err(problem::invalid_field("plan", "name publisher, offer and plan together, or none of them")),
     };
+    if let Some(format) = &query.format {
+        if !query.list.is_default() {
+            return Err(problem::invalid_field("format", "an export is whole: leave out top and continuation"));
+        }
+        let (content_type, body) = match format.as_str() {
+            "json" => ("application/json", Body::from_stream(export::json(app, plan))),
+            "csv" => ("text/csv; charset=utf-8", Body::from_stream(export::csv(app, plan))),
+            _ => return Err(problem::invalid_field("format", "expected json or csv")),
+        };
+        return Ok(([(header::CONTENT_TYPE, content_type)], body).into_response());
+    }
     let page = app.engine.deployments(plan.as_ref(), &query.list.page_request()?).await?;
-    Ok(Json(Page {
+    let page: Page<DeploymentView> = Page {
         value: page.items.iter().map(|deployment| views::deployment(&deployment.value)).collect(),
         next_link: page.next.map(|next| list::next_link("/api/deployments", &filter, &query.list, &next)),
-    }))
+    };
+    Ok(Json(page).into_response())
 }
 
 /// `GET /api/deployments/{key}`.
@@ -73,117 +89,24 @@ pub async fn import(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<ImportResult>, Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let rows = match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/json" => json_rows(&body)?,
-        "text/csv" => csv_rows(&body)?,
-        _ => return Err(problem::invalid_field("Content-Type", "expected application/json or text/csv")),
-    };
-    let mut imports = Vec::with_capacity(rows.len());
-    let mut rejected = Vec::new();
-    for (line, row) in rows {
-        match row.and_then(check) {
-            Ok(import) => imports.push(import),
-            Err(why) => rejected.push(RejectedRow { line, why }),
-        }
-    }
-    let imported = app.engine.import(imports).await?;
-    Ok(Json(ImportResult { imported: imported.imported as u64, updated: imported.updated as u64, rejected }))
-}
-
-/// A row by its line, or why it cannot be read.
-type Rows = Vec<(u64, Result<DeploymentRow, String>)>;
-
-fn json_rows(body: &Bytes) -> Result<Rows, Problem> {
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(body)
-        .map_err(|error| problem::invalid_field("body", format!("expected a JSON array of objects: {error}")))?;
-    let row = |value| serde_json::from_value(value).map_err(|error: serde_json::Error| error.to_string());
-    Ok((1..).zip(rows.into_iter().map(row)).collect())
-}
-
-fn csv_rows(body: &Bytes) -> Result<Rows, Problem> {
-    // A byte order mark, as spreadsheets write it, would become part of the first name.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(body);
-    let names = reader.headers().map_err(|error| problem::invalid_field("body", error.to_string()))?.clone();
-    if !names.iter().any(|name| name == "applicationId") {
-        return Err(problem::invalid_field("body", "the first line of the CSV has no column applicationId"));
-    }
-    let mut rows = Vec::new();
-    let mut record = csv::StringRecord::new();
-    let mut lines = Lines { text: body, counted_to: 0, line: 1 };
+    let mut rows = Rows::read(&headers, &body)?;
+    let mut result = ImportResult::default();
     loop {
-        let (begin, row) = match reader.read_record(&mut record) {
-            Ok(false) => return Ok(rows),
-            Ok(true) => (record.position().cloned(), record.deserialize(Some(&names))),
-            Err(error) => (error.position().cloned(), Err(error)),
-        };
-        let line = lines.of_record_at(begin.map_or(0, |begin| begin.byte()));
-        rows.push((line, row.map_err(|error| why(&error))));
-    }
-}
-
-/// Counts lines, since the reader's own count is one behind after a line that ends in CRLF or is empty.
-struct Lines<'b> {
-    text: &'b [u8],
-    counted_to: usize,
-    line: u64,
-}
-
-impl Lines<'_> {
-    /// The line on which the record begins that the reader found at `byte`; records are asked for in their order.
-    fn of_record_at(&mut self, byte: u64) -> u64 {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX).clamp(self.counted_to, self.text.len());
-        let ends = self.text[byte..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let begin = byte + ends;
-        self.line += self.text[self.counted_to..begin].iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.counted_to = begin;
-        self.line
-    }
-}
-
-/// What is wrong with a record, without the reader's own idea of where it is.
-fn why(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("it has {len} fields where the first line has {expected_len}")
+        let mut imports = Vec::new();
+        let read = rows.by_ref().take(IMPORT_BATCH).fold(0, |read, (line, row)| {
+            match row {
+                Ok(import) => imports.push(import),
+                Err(why) => result.rejected.push(RejectedRow { line, why }),
+            }
+            read + 1
+        });
+        if read == 0 {
+            return Ok(Json(result));
         }
-        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
-        _ => error.to_string(),
+        let imported = app.engine.import(imports).await?;
+        result.imported += imported.imported as u64;
+        result.updated += imported.updated as u64;
     }
-}
-
-fn check(row: DeploymentRow) -> Result<Import, String> {
-    let text = |value: Option<String>| value.filter(|text| !text.is_empty());
-    let application_id = text(row.application_id)
-        .ok_or("applicationId is required")?
-        .parse()
-        .map_err(|error| format!("applicationId: {error}"))?;
-    let plan = match (text(row.publisher), text(row.offer), text(row.plan)) {
-        (None, None, None) => None,
-        (Some(publisher), Some(offer), Some(plan)) => {
-            let (plan, preview) = Plan::parse(&publisher, &offer, &plan).map_err(|error| error.to_string())?;
-            Some((plan, row.preview.unwrap_or(preview)))
-        }
-        _ => return Err("publisher, offer and plan belong together: name all three, or none".to_owned()),
-    };
-    let tenant_id = text(row.tenant_id);
-    if tenant_id.as_deref().is_some_and(|id| !crate::rollout::resource_id::is_guid(id)) {
-        return Err("tenantId is not a GUID".to_owned());
-    }
-    let short = |name: &str, value: Option<String>| match text(value) {
-        Some(text) if text.len() > 500 => Err(format!("{name} has more than 500 characters")),
-        text => Ok(text),
-    };
-    Ok(Import {
-        application_id,
-        plan,
-        version: short("version", row.version)?,
-        tenant_id,
-        managed_resource_group_id: short("managedResourceGroupId", row.managed_resource_group_id)?,
-        location: short("location", row.location)?,
-    })
 }
 
 fn parse_key(text: &str) -> Result<DeploymentKey, Problem> {

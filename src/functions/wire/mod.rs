@@ -1,8 +1,11 @@
-//! What the functions share at the wire: envelopes, the API's shapes, problems, lists, the publish body, reports. No
-//! function of its own, and no decision.
+//! What the functions share at the wire: envelopes, the API's shapes, problems, lists, the publish body, imports, exports,
+//! reports. No function of its own, and no decision.
 
 pub mod api;
+pub mod cell;
 pub mod envelope;
+pub mod export;
+pub mod import;
 pub mod list;
 pub mod problem;
 pub mod publish_request;
