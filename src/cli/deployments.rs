@@ -1,5 +1,6 @@
 //! `permafresh deployments …`: the registry of deployments from a terminal.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -22,6 +23,13 @@ Examples:
   permafresh deployments import deployments.csv
   az managedapp list --query '[].{applicationId: id}' |
       permafresh deployments import - --format json";
+
+const EXPORT_HELP: &str = "\
+What is gone is left out. In CSV a cell that a spreadsheet would run begins with an apostrophe, which an import takes away.
+
+Examples:
+  permafresh deployments export deployments.csv
+  permafresh deployments export --format json | jq -r '.[].applicationId'";
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
@@ -52,7 +60,29 @@ pub enum DeploymentsCommand {
         file: PathBuf,
         /// Form of the file [default: by its extension]
         #[arg(long)]
-        format: Option<ImportFormat>,
+        format: Option<FileFormat>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Export the deployments as CSV or JSON, in the form that an import takes
+    #[command(after_help = EXPORT_HELP)]
+    Export {
+        /// File to write, or - for stdout
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Form of the file [default: by its extension, else CSV]
+        #[arg(long)]
+        format: Option<FileFormat>,
+        /// Only those of this publisher; with --offer and --plan
+        #[arg(long, requires_all = ["offer", "plan"])]
+        publisher: Option<String>,
+        /// Only those of this offer
+        #[arg(long, requires_all = ["publisher", "plan"])]
+        offer: Option<String>,
+        /// Only those of this plan
+        #[arg(long, requires_all = ["publisher", "offer"])]
+        plan: Option<String>,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -68,9 +98,9 @@ pub enum DeploymentsCommand {
     },
 }
 
-/// The form of an import.
+/// The form of an import or an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
+pub enum FileFormat {
     /// A head and one line per deployment
     Csv,
     /// An array of objects
@@ -110,6 +140,17 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
                 .exit(Exit::Usage)
             })?;
             import(&ApiClient::new(&service)?, &file, format).await
+        }
+        DeploymentsCommand::Export { file, format, publisher, offer, plan, service } => {
+            let format = body_format(format.or_else(|| by_extension(&file)).unwrap_or(FileFormat::Csv));
+            let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
+            let query: String = wanted
+                .iter()
+                .filter_map(|(name, value)| {
+                    Some(format!("&{name}={}", utf8_percent_encode(value.as_deref()?, NON_ALPHANUMERIC)))
+                })
+                .collect();
+            export(&ApiClient::new(&service)?, &file, format, &query).await
         }
         DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
@@ -171,13 +212,9 @@ fn row(deployment: &DeploymentView) -> [String; 4] {
     ]
 }
 
-async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result<Exit, Failure> {
+async fn import(client: &ApiClient, file: &Path, format: FileFormat) -> Result<Exit, Failure> {
     let bytes = super::publish::read_input(file)?;
-    let format = match format {
-        ImportFormat::Csv => BodyFormat::Csv,
-        ImportFormat::Json => BodyFormat::Json,
-    };
-    let result = client.import(bytes, format).await?;
+    let result = client.import(bytes, body_format(format)).await?;
     let rejected = result.rejected.len() as u64;
     output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
     if rejected == 0 {
@@ -195,11 +232,58 @@ async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result
     ))
 }
 
-fn by_extension(file: &Path) -> Option<ImportFormat> {
+fn body_format(format: FileFormat) -> BodyFormat {
+    match format {
+        FileFormat::Csv => BodyFormat::Csv,
+        FileFormat::Json => BodyFormat::Json,
+    }
+}
+
+/// A file gets its name only once it is whole.
+async fn export(client: &ApiClient, file: &Path, format: BodyFormat, query: &str) -> Result<Exit, Failure> {
+    if file == Path::new("-") {
+        let mut seen = Vec::new();
+        let is_seen = output::is_seen();
+        client
+            .export(format, query, |piece| {
+                if is_seen {
+                    seen.extend_from_slice(piece);
+                    return Ok(());
+                }
+                output::print_piece(piece)
+            })
+            .await?;
+        if is_seen {
+            output::print_document(&String::from_utf8_lossy(&seen))?;
+        }
+        return Ok(Exit::Success);
+    }
+    let unwritten = |error: std::io::Error| {
+        let error = anyhow::Error::from(error).context(format!("cannot write {}", file.display()));
+        Failure::new(error, "check that the folder exists and may be written to")
+    };
+    let unfinished = super::wiring::beside(file, ".part");
+    let written = async {
+        let mut out = std::io::BufWriter::new(std::fs::File::create(&unfinished).map_err(unwritten)?);
+        client.export(format, query, |piece| out.write_all(piece).map_err(unwritten)).await?;
+        out.into_inner().map_err(|error| unwritten(error.into_error()))?.sync_all().map_err(unwritten)?;
+        std::fs::rename(&unfinished, file).map_err(unwritten)
+    };
+    let written = written.await;
+    if written.is_err() {
+        // What is left of it is of no use; that it cannot be removed either says nothing new.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written?;
+    output::say(&format!("written to {}", file.display()));
+    Ok(Exit::Success)
+}
+
+fn by_extension(file: &Path) -> Option<FileFormat> {
     let extension = file.extension()?.to_str()?.to_ascii_lowercase();
     match extension.as_str() {
-        "csv" => Some(ImportFormat::Csv),
-        "json" => Some(ImportFormat::Json),
+        "csv" => Some(FileFormat::Csv),
+        "json" => Some(FileFormat::Json),
         _ => None,
     }
 }

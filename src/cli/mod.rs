@@ -68,7 +68,7 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import and forget deployments
+    /// List, import, export and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
 }

@@ -22,6 +22,7 @@ mod contracts;
 mod crash;
 mod demo;
 mod deployments;
+mod export;
 mod faults;
 mod faulty_queue;
 mod handler;

@@ -25,7 +25,8 @@ mod tests {
 
     #[test]
     fn a_cell_that_a_spreadsheet_would_run_is_made_harmless_and_read_back_as_it_was() {
-        for cell in ["=cmd()", "+1", "-x", "@a", "\t=1", "＝1", "'=1", "''-", "'quoted'", "'", "", "plain = text", "O'Hara"]
+        for cell in
+            ["=cmd()", "+1", "-x", "@a", "\t=1", "＝1", "'=1", "''-", "'quoted'", "'", "", "plain = text", "O'Hara"]
         {
             let written = harmless(cell.to_owned());
             assert!(!written.starts_with(FORMULA), "{written}");
