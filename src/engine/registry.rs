@@ -7,8 +7,8 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp};
-use crate::store::{PageRequest, Versioned};
+use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp, WantedVersion};
+use crate::store::{PageRequest, Versioned, document};
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -204,8 +204,11 @@ impl Engine {
 
     /// Plans that a scheduled refresh is for: those with a wanted version, stored or of the settings.
     pub(super) async fn plans_with_wanted_version(&self) -> Result<Vec<Plan>, EngineError> {
-        let mut plans: Vec<Plan> =
-            self.store.wanted_versions().await?.into_iter().map(|wanted| wanted.value.plan).collect();
+        let mut plans: Vec<Plan> = document::all::<WantedVersion>(&*self.store, "")
+            .await?
+            .into_iter()
+            .map(|wanted| wanted.value.plan)
+            .collect();
         for offer in &self.config.offers {
             for (name, _) in &offer.plans {
                 let plan = Plan { publisher: offer.publisher.clone(), offer: offer.offer.clone(), plan: name.clone() };

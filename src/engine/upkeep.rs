@@ -11,7 +11,7 @@ use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
     Audience, Event, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp, WantedVersion,
 };
-use crate::store::{PageRequest, Versioned};
+use crate::store::{PageRequest, Versioned, document};
 
 /// How long one tick goes on at most (design §3.4).
 pub const TICK: Duration = Duration::from_secs(50);
@@ -245,7 +245,7 @@ impl Engine {
 
     /// The wanted version of a plan: the stored one, else the first one of the settings.
     pub(super) async fn wanted(&self, plan: &crate::rollout::Plan) -> Result<Versioned<WantedVersion>, EngineError> {
-        if let Some(wanted) = self.store.wanted_version(plan).await? {
+        if let Some(wanted) = document::get(&*self.store, &plan.to_string()).await? {
             return Ok(wanted);
         }
         let first = self
@@ -278,7 +278,7 @@ impl Engine {
             let mut wanted = self.wanted(&rollout.publish.plan).await?;
             let before = wanted.value.clone();
             change(&mut wanted.value);
-            if wanted.value == before || self.store.save_wanted_version(&wanted).await?.is_stored() {
+            if wanted.value == before || document::save(&*self.store, &wanted).await?.is_stored() {
                 return Ok(());
             }
         }

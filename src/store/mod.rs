@@ -4,15 +4,18 @@
 //! Everything a method has returned `Ok` for is durable against the death of the process. Guarded writes carry the
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
+pub mod document;
 pub mod sqlite;
 pub mod tables;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp, WantedVersion,
+    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
+use document::DocumentName;
 
 /// The version of a stored record; opaque.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,12 +179,33 @@ pub trait Store: Send + Sync + 'static {
     /// Removes one deployment, guarded.
     async fn remove_deployment(&self, deployment: &Versioned<Deployment>) -> Result<Saved, StoreError>;
 
-    /// The wanted version of a plan.
-    async fn wanted_version(&self, plan: &Plan) -> Result<Option<Versioned<WantedVersion>>, StoreError>;
-    /// Writes a wanted version, guarded.
-    async fn save_wanted_version(&self, wanted: &Versioned<WantedVersion>) -> Result<Saved, StoreError>;
-    /// All wanted versions, in the order of their plans.
-    async fn wanted_versions(&self) -> Result<Vec<Versioned<WantedVersion>>, StoreError>;
+    /// One document of a collection; see [`document`], which gives it a type.
+    async fn document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+    ) -> Result<Option<Versioned<Value>>, StoreError>;
+    /// Writes a document, guarded.
+    async fn save_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        document: &Versioned<Value>,
+    ) -> Result<Saved, StoreError>;
+    /// Removes a document, guarded.
+    async fn remove_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        etag: &ETag,
+    ) -> Result<Saved, StoreError>;
+    /// Documents of a collection whose names begin with `prefix`, in the order of their stored names.
+    async fn documents(
+        &self,
+        collection: &'static str,
+        prefix: &str,
+        page: &PageRequest,
+    ) -> Result<Page<(DocumentName, Versioned<Value>)>, StoreError>;
 
     /// Until when ARM wants no calls for a subscription, if it said so.
     async fn throttled_until(&self, subscription: &str) -> Result<Option<Timestamp>, StoreError>;

@@ -46,7 +46,6 @@ macro_rules! store_contract {
                 of_many_writers_with_the_same_version_one_wins,
                 rollouts_are_listed_the_newest_first_page_by_page,
                 a_rollout_is_open_until_it_and_all_its_refreshes_have_ended,
-                wanted_versions_are_guarded_and_listed_in_the_order_of_plans,
                 a_throttle_never_goes_backwards,
                 a_continuation_of_another_list_is_refused,
                 everything_is_there_after_opening_again,
@@ -73,6 +72,14 @@ macro_rules! store_contract {
                 notes_and_guarded_writes_at_once_lose_nothing,
                 deployments_gone_long_enough_are_forgotten,
                 a_deployment_is_removed_only_as_it_was_read,
+            }
+            store_documents::{
+                a_document_is_written_under_its_guard,
+                of_many_writers_of_a_document_one_wins,
+                documents_are_listed_by_name_page_by_page_within_their_collection,
+                names_and_texts_of_documents_may_be_anything,
+                a_document_of_another_shape_is_named_and_not_taken,
+                wanted_versions_are_found_by_their_plan,
             }
             model::{
                 whatever_is_written_tally_lists_and_due_times_agree_with_a_plain_model,
@@ -110,7 +117,10 @@ macro_rules! queue_contract {
     };
 }
 
-use store::{deployments as store_deployments, refreshes as store_refreshes, rollouts as store_rollouts};
+use store::{
+    deployments as store_deployments, documents as store_documents, refreshes as store_refreshes,
+    rollouts as store_rollouts,
+};
 
 store_contract!(sqlite_store, super::sqlite_store_in_a_new_folder());
 store_contract!(tables_store, super::tables_store_in_new_tables());

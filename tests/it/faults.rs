@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use permafresh::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp, WantedVersion,
-};
-use permafresh::store::{Claim, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use permafresh::rollout::{Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp};
+use permafresh::store::document::DocumentName;
+use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 /// When the handler dies, seen from an effect.
@@ -227,9 +227,10 @@ faulty_store! {
     Effect record_applied(key: &DeploymentKey, applied: &Applied) -> ();
     Read forget_gone(before: Timestamp) -> usize;
     Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
-    Read wanted_version(plan: &Plan) -> Option<Versioned<WantedVersion>>;
-    Effect save_wanted_version(wanted: &Versioned<WantedVersion>) -> Saved;
-    Read wanted_versions() -> Vec<Versioned<WantedVersion>>;
+    Read document(collection: &'static str, name: &DocumentName) -> Option<Versioned<Value>>;
+    Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
+    Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
+    Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Acceptance, OnPost, Outcome};
 use permafresh::engine::OfferConfig;
-use permafresh::rollout::{ApplicationId, Plan, RolloutId, RolloutState, Strategy};
+use permafresh::rollout::{ApplicationId, Plan, RolloutId, RolloutState, Strategy, WantedVersion};
+use permafresh::store::document;
 use serde_json::{Value, json};
 
 use crate::world::{Options, World, application, invoke_timer, one_wave};
@@ -50,7 +51,7 @@ impl World {
 
     async fn wanted(&self) -> Option<String> {
         let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
-        let wanted = self.store.wanted_version(&plan).await.unwrap()?;
+        let wanted = document::get::<WantedVersion>(&*self.store, &plan.to_string()).await.unwrap()?;
         wanted.value.version.map(|version| version.to_string())
     }
 }

@@ -7,6 +7,7 @@
 
 mod continuation;
 mod deployments;
+mod documents;
 mod record;
 mod refreshes;
 mod rollouts;
@@ -17,15 +18,17 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp, WantedVersion,
+    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 use crate::sqlite::file::{self, Access};
 use crate::sqlite::lane::Lane;
 use crate::sqlite::{Failed, from_nanos, to_nanos};
 
-use super::{Claim, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use super::document::{DocumentName, after_name, continuation_after, prefix_range};
+use super::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use record::{Guard, Record, key_bytes, read, write};
 
 /// A store in a SQLite file. Dropping it ends its threads and closes the file.
@@ -246,24 +249,55 @@ impl Store for SqliteStore {
         self.write("remove a deployment", move |connection| deployments::remove(connection, &key, etag)).await
     }
 
-    async fn wanted_version(&self, plan: &Plan) -> Result<Option<Versioned<WantedVersion>>, StoreError> {
-        let plan = plan.to_string();
-        let record = self.read("read a wanted version", move |connection| rollouts::wanted(connection, &plan)).await?;
-        record.map(|record| record.read("wanted version")).transpose()
+    async fn document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+    ) -> Result<Option<Versioned<Value>>, StoreError> {
+        let name = name.as_str().to_owned();
+        let one = move |connection: &Connection| documents::one(connection, collection, &name);
+        self.read("read a document", one).await?.map(|record| record.read(collection)).transpose()
     }
 
-    async fn save_wanted_version(&self, wanted: &Versioned<WantedVersion>) -> Result<Saved, StoreError> {
-        let (plan, body, guard) = (wanted.value.plan.to_string(), write(&wanted.value), Guard::of(wanted));
-        let save = move |connection: &Connection| rollouts::save_wanted(connection, &plan, &body, guard);
-        self.write("save a wanted version", save).await
+    async fn save_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        document: &Versioned<Value>,
+    ) -> Result<Saved, StoreError> {
+        let (name, body, guard) = (name.as_str().to_owned(), write(&document.value), Guard::of(document));
+        let save = move |connection: &Connection| documents::save(connection, collection, &name, &body, guard);
+        self.write("save a document", save).await
     }
 
-    async fn wanted_versions(&self) -> Result<Vec<Versioned<WantedVersion>>, StoreError> {
-        let records = self.read("list wanted versions", rollouts::all_wanted).await?;
-        let mut wanted: Vec<Versioned<WantedVersion>> = read_all("wanted version", &records)?;
-        // The order of plans is by part, which is not that of their text: '-' and '.' sort before '/'.
-        wanted.sort_by(|a, b| a.value.plan.cmp(&b.value.plan));
-        Ok(wanted)
+    async fn remove_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        etag: &ETag,
+    ) -> Result<Saved, StoreError> {
+        let guard = Guard::of(&Versioned { value: (), etag: Some(etag.clone()) });
+        let Guard::Is(etag) = guard else { return Ok(Saved::Conflict) };
+        let name = name.as_str().to_owned();
+        self.write("remove a document", move |connection| documents::remove(connection, collection, &name, etag)).await
+    }
+
+    async fn documents(
+        &self,
+        collection: &'static str,
+        prefix: &str,
+        request: &PageRequest,
+    ) -> Result<Page<(DocumentName, Versioned<Value>)>, StoreError> {
+        let top = request.top.max(1);
+        let after = after_name(request.continuation.as_deref())?;
+        let (from, to) = prefix_range(prefix);
+        let list = move |connection: &Connection| {
+            documents::by_name(connection, collection, (&from, &to), after.as_deref(), limit(top).saturating_add(1))
+        };
+        let records = self.read("list documents", list).await?;
+        let read = |(name, record): (String, Record)| Ok((DocumentName::from_stored(name), record.read(collection)?));
+        let items = records.into_iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(page(items, top, |(name, _)| continuation_after(name)))
     }
 
     async fn throttled_until(&self, subscription: &str) -> Result<Option<Timestamp>, StoreError> {

@@ -107,42 +107,6 @@ pub fn holder(connection: &Connection, key: &str) -> Result<Option<String>> {
         .optional()
 }
 
-/// The wanted version of a plan.
-pub fn wanted(connection: &Connection, plan: &str) -> Result<Option<Record>> {
-    connection
-        .prepare_cached("SELECT etag, body FROM wanted_versions WHERE plan = :plan")?
-        .query_row(named_params! {":plan": plan}, |row| Record::from_row(row, 0))
-        .optional()
-}
-
-/// All wanted versions.
-pub fn all_wanted(connection: &Connection) -> Result<Vec<Record>> {
-    connection
-        .prepare_cached("SELECT etag, body FROM wanted_versions")?
-        .query_map([], |row| Record::from_row(row, 0))?
-        .collect()
-}
-
-/// Writes a wanted version, guarded.
-pub fn save_wanted(connection: &Connection, plan: &str, body: &str, guard: Guard) -> Result<Saved> {
-    match guard {
-        Guard::New(etag) => connection
-            .prepare_cached(
-                "INSERT INTO wanted_versions (plan, etag, body) VALUES (:plan, :etag, :body)
-                 ON CONFLICT (plan) DO NOTHING",
-            )?
-            .execute(named_params! {":plan": plan, ":etag": etag, ":body": body})
-            .map(|changed| saved(changed, etag)),
-        Guard::Is(etag) => connection
-            .prepare_cached(
-                "UPDATE wanted_versions SET etag = :etag + 1, body = :body WHERE plan = :plan AND etag = :etag",
-            )?
-            .execute(named_params! {":plan": plan, ":etag": etag, ":body": body})
-            .map(|changed| saved(changed, etag + 1)),
-        Guard::Never => Ok(Saved::Conflict),
-    }
-}
-
 /// Until when a subscription is throttled.
 pub fn throttled_until(connection: &Connection, subscription: &str) -> Result<Option<i64>> {
     connection

@@ -11,7 +11,7 @@ pub const SCHEMA: Schema = Schema {
     // "PfSt"
     application_id: 0x5066_5374,
     page_size: 4096,
-    migrations: &[FIRST],
+    migrations: &[FIRST, DOCUMENTS],
 };
 
 const FIRST: &str = "
@@ -81,4 +81,19 @@ CREATE TABLE throttles (
     subscription TEXT PRIMARY KEY,
     until INTEGER NOT NULL
 ) WITHOUT ROWID;
+";
+
+// Wanted versions had a table of their own before there were documents.
+const DOCUMENTS: &str = "
+CREATE TABLE documents (
+    number INTEGER PRIMARY KEY,
+    collection TEXT NOT NULL,
+    name TEXT NOT NULL,
+    etag INTEGER NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE UNIQUE INDEX documents_by_name ON documents (collection, name);
+INSERT INTO documents (collection, name, etag, body)
+    SELECT 'wanted-version', replace(plan, '/', '=2f'), etag, body FROM wanted_versions;
+DROP TABLE wanted_versions;
 ";

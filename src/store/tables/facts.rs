@@ -1,21 +1,17 @@
-//! What belongs to no single deployment: idempotency keys, wanted versions, throttles; and when upkeep was last done.
+//! What belongs to no single deployment: idempotency keys, throttles; and when upkeep was last done.
 //!
 //! One row each, named by a hash where the name is anybody's choice. Knows no other table.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::place::{moment, quoted};
+use super::place::moment;
 use super::row::{Guard, Row, Stamp};
 use super::service::{Committed, Service, Table, Write};
-use crate::rollout::{Plan, Timestamp, WantedVersion};
-use crate::store::{Claim, Saved, StoreError, Versioned};
+use crate::rollout::Timestamp;
+use crate::store::{Claim, Saved, StoreError};
 
 const CLAIM: &str = "claim";
-const WANTED: &str = "wanted version";
-const WANTED_PARTITION: &str = "wanted";
 const THROTTLE: &str = "throttle";
 /// How often a throttle is tried while others change it.
 const TRIES: usize = 40;
@@ -25,7 +21,8 @@ fn hashed(name: &str) -> String {
     Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn operation() -> String {
+/// A name for a write.
+pub fn operation() -> String {
     Uuid::new_v4().simple().to_string()
 }
 
@@ -54,29 +51,6 @@ pub async fn claim(service: &Service, key: &str, claim: &Claim) -> Result<Option
 pub async fn holder(service: &Service, key: &str) -> Result<Option<Claim>, StoreError> {
     let (partition, name) = claim_place(key);
     service.row(Table::Facts, &partition, &name).await?.map(|row| row.body(CLAIM)).transpose()
-}
-
-/// The wanted version of a plan. One request.
-pub async fn wanted(service: &Service, plan: &Plan) -> Result<Option<Versioned<WantedVersion>>, StoreError> {
-    let row = service.row(Table::Facts, WANTED_PARTITION, &hashed(&plan.to_string())).await?;
-    row.map(|row| versioned(WANTED, &row)).transpose()
-}
-
-/// All wanted versions, in the order of their plans. One request for each thousand.
-pub async fn all_wanted(service: &Service) -> Result<Vec<Versioned<WantedVersion>>, StoreError> {
-    let filter = format!("PartitionKey eq {}", quoted(WANTED_PARTITION));
-    let (rows, _) = service.rows(Table::Facts, &filter, usize::MAX).await?;
-    let mut wanted: Vec<Versioned<WantedVersion>> =
-        rows.iter().map(|row| versioned(WANTED, row)).collect::<Result<_, _>>()?;
-    wanted.sort_by(|a, b| a.value.plan.cmp(&b.value.plan));
-    Ok(wanted)
-}
-
-/// Writes a wanted version, guarded. One request.
-pub async fn save_wanted(service: &Service, wanted: &Versioned<WantedVersion>) -> Result<Saved, StoreError> {
-    let name = hashed(&wanted.value.plan.to_string());
-    let row = Row::new(WANTED_PARTITION, name, &operation()).with_body(WANTED, &wanted.value)?;
-    save(service, WANTED_PARTITION, row, Guard::of(wanted.etag.as_ref(), 0)).await
 }
 
 /// Until when a subscription is throttled. One request.
@@ -109,7 +83,8 @@ pub async fn take_upkeep(service: &Service, hour: Timestamp) -> Result<bool, Sto
     Ok(service.commit(Table::Facts, "upkeep", &[Write::Insert(row)]).await? != Committed::Refused)
 }
 
-async fn save(service: &Service, partition: &str, row: Row, guard: Guard) -> Result<Saved, StoreError> {
+/// Writes a row, guarded. One request.
+pub async fn save(service: &Service, partition: &str, row: Row, guard: Guard) -> Result<Saved, StoreError> {
     let write = match guard {
         Guard::Absent => Write::Insert(row),
         Guard::Is(stamp) => Write::Replace(row, stamp.etag),
@@ -122,9 +97,4 @@ async fn save(service: &Service, partition: &str, row: Row, guard: Guard) -> Res
         }
         Committed::Refused => Saved::Conflict,
     })
-}
-
-fn versioned<T: Serialize + DeserializeOwned>(what: &'static str, row: &Row) -> Result<Versioned<T>, StoreError> {
-    let stamp = Stamp { etag: row.etag.clone().unwrap_or_default(), filed: Vec::new() };
-    Ok(Versioned { value: row.body(what)?, etag: Some(stamp.to_etag()) })
 }

@@ -10,7 +10,8 @@
 //! | | | `~{2nd hex digit}` | how many deployments each plan has |
 //! | Wakes, Checks, Gone | `{minute}~{1st hex digit}` | `{moment}~{write}~{rolloutId}~{key}` | what is to be looked at when |
 //! | Rollouts | `rollouts` | `r~{id}`, `n~{age}~{id}`, `o~{id}` | a rollout, its copy in the order of age, its mark while open |
-//! | Facts | `claim~{2 hex}`, `wanted`, `throttle`, `upkeep` | hash, hour | what belongs to no deployment |
+//! | Facts | `claim~{2 hex}`, `throttle`, `upkeep` | hash, hour | what belongs to no deployment |
+//! | | `document~{collection}` | name | a document |
 //!
 //! **Sixteen partitions, 256 counts.** A count is right only if it is written in the transaction of its records, which
 //! must lie in one partition with it; and a tally has to read every partition. So partitions end with one hex digit, and
@@ -35,8 +36,8 @@
 //!
 //! | operation | requests |
 //! |---|---|
-//! | `claim_key`, `key_holder`, `rollout`, `save_rollout`, `refresh`, `wanted_version`, `save_wanted_version`, `throttled_until` | 1 (`claim_key` 2 where it is held) |
-//! | `rollouts`, `wanted_versions` | 1 for each 1,000 |
+//! | `claim_key`, `key_holder`, `rollout`, `save_rollout`, `refresh`, `document`, `save_document`, `remove_document`, `throttled_until` | 1 (`claim_key` 2 where it is held) |
+//! | `rollouts`, `documents` | 1 for each 1,000 |
 //! | `open_rollouts` | 1, 1 for each that is open, 16 for each that has ended in the last minutes |
 //! | `insert_refreshes` | 1, and for each of *s*: 1 to read counts the first time, 1 for each 80 records; *s*·*m* for times |
 //! | `save_refreshes` | as above, and *s*·*m* to drop old times; one refresh: 1 (same standing and time), 3 with another time |
@@ -57,6 +58,7 @@
 
 mod collection;
 mod counting;
+mod documents;
 mod due;
 mod facts;
 mod filed;
@@ -73,16 +75,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
+use serde_json::Value;
 use url::Url;
 
 use crate::access::credential::TokenSource;
 use crate::clock::Clock;
 use crate::rollout::deployment::TOMBSTONE;
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp, WantedVersion,
+    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 
-use super::{Claim, Page, PageRequest, Saved, Store, StoreError, Versioned};
+use super::document::DocumentName;
+use super::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use collection::{Aim, Change, Collections};
 use filed::{Class, class_of};
 use row::Guard;
@@ -459,16 +463,39 @@ impl Store for TablesStore {
         Ok(saved.into_iter().next().unwrap_or(Saved::Conflict))
     }
 
-    async fn wanted_version(&self, plan: &Plan) -> Result<Option<Versioned<WantedVersion>>, StoreError> {
-        facts::wanted(self.service(), plan).await
+    async fn document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+    ) -> Result<Option<Versioned<Value>>, StoreError> {
+        documents::one(self.service(), collection, name).await
     }
 
-    async fn save_wanted_version(&self, wanted: &Versioned<WantedVersion>) -> Result<Saved, StoreError> {
-        facts::save_wanted(self.service(), wanted).await
+    async fn save_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        document: &Versioned<Value>,
+    ) -> Result<Saved, StoreError> {
+        documents::save(self.service(), collection, name, document).await
     }
 
-    async fn wanted_versions(&self) -> Result<Vec<Versioned<WantedVersion>>, StoreError> {
-        facts::all_wanted(self.service()).await
+    async fn remove_document(
+        &self,
+        collection: &'static str,
+        name: &DocumentName,
+        etag: &ETag,
+    ) -> Result<Saved, StoreError> {
+        documents::remove(self.service(), collection, name, etag).await
+    }
+
+    async fn documents(
+        &self,
+        collection: &'static str,
+        prefix: &str,
+        request: &PageRequest,
+    ) -> Result<Page<(DocumentName, Versioned<Value>)>, StoreError> {
+        documents::by_name(self.service(), collection, prefix, request).await
     }
 
     async fn throttled_until(&self, subscription: &str) -> Result<Option<Timestamp>, StoreError> {

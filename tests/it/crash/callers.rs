@@ -6,7 +6,8 @@ use std::cell::Cell;
 use axum::Router;
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome};
-use permafresh::rollout::{Plan, RolloutId, RolloutState};
+use permafresh::rollout::{Plan, RolloutId, RolloutState, WantedVersion};
+use permafresh::store::document;
 use serde_json::{Value, json};
 
 use super::scene::{LOCK, Scene, post};
@@ -51,7 +52,12 @@ fn two_at_once() -> Value {
 
 async fn wanted(scene: &Scene) -> Option<String> {
     let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
-    scene.world.store.wanted_version(&plan).await.unwrap()?.value.version.map(|version| version.to_string())
+    document::get::<WantedVersion>(&*scene.world.store, &plan.to_string())
+        .await
+        .unwrap()?
+        .value
+        .version
+        .map(|version| version.to_string())
 }
 
 async fn only_rollout(scene: &Scene) -> RolloutId {

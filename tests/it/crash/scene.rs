@@ -10,9 +10,9 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use permafresh::arm::simulator::{Acceptance, OnPost, Outcome, Reply};
 use permafresh::rollout::{
-    ApplicationId, Counts, Plan, Refresh, RefreshState, RolloutId, RolloutState, Standing, Tally,
+    ApplicationId, Counts, Plan, Refresh, RefreshState, RolloutId, RolloutState, Standing, Tally, WantedVersion,
 };
-use permafresh::store::PageRequest;
+use permafresh::store::{PageRequest, document};
 use serde_json::{Value, json};
 
 use crate::faults::{Faults, FaultyQueue, FaultyStore};
@@ -200,7 +200,10 @@ impl Scene {
         assert_eq!(results.keys().cloned().collect::<Vec<_>>(), known, "each deployment has one result");
         assert_eq!(self.world.store.tally(id).await.unwrap(), tally, "the tally is what the refreshes say");
         let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
-        let wanted = self.world.store.wanted_version(&plan).await.unwrap().map(|wanted| wanted.value);
+        let wanted = document::get::<WantedVersion>(&*self.world.store, &plan.to_string())
+            .await
+            .unwrap()
+            .map(|wanted| wanted.value);
         Ending {
             state: rollout.state.name(),
             counts: tally.counts(),

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use permafresh::rollout::{Plan, RolloutState, Standing, WantedVersion};
-use permafresh::store::{Claim, ETag, Saved, Store, StoreError, Versioned};
+use permafresh::rollout::{RolloutState, Standing, WantedVersion};
+use permafresh::store::{Claim, ETag, Saved, Store, StoreError, Versioned, document};
 
-use crate::contracts::samples::{
-    applied, at, deployment, page, plan, put, refresh, rollout, rollout_id, standing, version,
-};
+use crate::contracts::samples::{applied, at, deployment, page, plan, put, refresh, rollout, rollout_id, standing};
 
 pub async fn a_key_is_claimed_once_and_names_its_holder(open: impl Fn() -> Arc<dyn Store>) {
     let store = open();
@@ -127,31 +125,6 @@ pub async fn a_rollout_is_open_until_it_and_all_its_refreshes_have_ended(open: i
     assert_eq!(read[0], store.rollout(rollout_id(3)).await.unwrap().unwrap(), "it can be written as it was listed");
 }
 
-pub async fn wanted_versions_are_guarded_and_listed_in_the_order_of_plans(open: impl Fn() -> Arc<dyn Store>) {
-    let store = open();
-    // By part `a` is before `a-b`; as one text with slashes it would come after.
-    let plans = [("a", "x", "p"), ("a-b", "x", "p"), ("b", "x", "p")];
-    let plans = plans.map(|(publisher, offer, plan)| Plan::parse(publisher, offer, plan).unwrap().0);
-    for at in [2, 0, 1] {
-        let wanted = Versioned::new(WantedVersion::new(plans[at].clone(), Some(version("1.0.0"))));
-        assert!(store.save_wanted_version(&wanted).await.unwrap().is_stored());
-        assert_eq!(store.save_wanted_version(&wanted).await.unwrap(), Saved::Conflict);
-    }
-    let read = store.wanted_version(&plans[1]).await.unwrap().unwrap();
-    let mut raised = read.value.clone();
-    raised.raise(rollout_id(1), version("1.4.0"));
-    let Saved::Stored(etag) = store.save_wanted_version(&read.with(raised.clone())).await.unwrap() else {
-        panic!("the version was right");
-    };
-    assert_eq!(store.save_wanted_version(&read).await.unwrap(), Saved::Conflict);
-    let last = Versioned { value: raised, etag: Some(etag) };
-    assert_eq!(store.wanted_version(&plans[1]).await.unwrap().as_ref(), Some(&last));
-    let all = store.wanted_versions().await.unwrap();
-    assert_eq!(all.iter().map(|wanted| &wanted.value.plan).collect::<Vec<_>>(), plans.iter().collect::<Vec<_>>());
-    assert_eq!(all[1], last);
-    assert_eq!(store.wanted_version(&plan("none")).await.unwrap(), None);
-}
-
 pub async fn a_throttle_never_goes_backwards(open: impl Fn() -> Arc<dyn Store>) {
     let store = open();
     assert_eq!(store.throttled_until("s1").await.unwrap(), None);
@@ -201,7 +174,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     let running = put(&*before, &ours, standing(Standing::Running, at(77))).await;
     before.save_deployments(&[Versioned::new(theirs.clone())]).await.unwrap();
     before.record_applied(&theirs.key, &applied(1, "1.4.0", 5)).await.unwrap();
-    before.save_wanted_version(&Versioned::new(WantedVersion::new(plan("standard"), None))).await.unwrap();
+    document::save(&*before, &Versioned::new(WantedVersion::new(plan("standard"), None))).await.unwrap();
     before.throttle("s1", at(500)).await.unwrap();
     let tally = before.tally(rollout_id(1)).await.unwrap();
     let read = before.refresh(rollout_id(1), &ours.key).await.unwrap().unwrap();
@@ -215,7 +188,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     assert_eq!(after.next_wake().await.unwrap(), Some(at(77)));
     let kept = after.deployments_by_key(&[theirs.key]).await.unwrap().remove(0).unwrap();
     assert_eq!(kept.value.applied, Some(applied(1, "1.4.0", 5)));
-    assert_eq!(after.wanted_versions().await.unwrap().len(), 1);
+    assert_eq!(document::all::<WantedVersion>(&*after, "").await.unwrap().len(), 1);
     assert_eq!(after.throttled_until("s1").await.unwrap(), Some(at(500)));
     assert!(after.save_refreshes(&[read]).await.unwrap()[0].is_stored(), "versions hold across opening");
 }
