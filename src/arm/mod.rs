@@ -11,6 +11,7 @@ pub mod client;
 pub mod host_rule;
 pub mod listing;
 pub mod operation;
+pub mod provider_operations;
 pub mod remote_error;
 pub mod retry_after;
 pub mod simulator;

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod deployments;
 pub mod failure;
 pub mod handler;
+pub mod lint;
 pub mod local;
 pub mod output;
 pub mod package;
@@ -31,7 +32,8 @@ Exit codes:
   1  it failed, or the service refused it
   2  the command line or a setting is wrong
   3  the rollout ended with failures, or is paused, halted or canceled
-  4  the service cannot be reached";
+  4  the service cannot be reached
+  5  the lint rejects an action";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +67,7 @@ enum Command {
     Handler(handler::HandlerArgs),
     Package(package::PackageArgs),
     Publish(publish::PublishArgs),
+    Lint(lint::LintArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -83,6 +86,7 @@ impl Cli {
             Command::Handler(args) => on_all_cores(handler::run(args)),
             Command::Package(args) => package::run(&args),
             Command::Publish(args) => on_one_core(publish::run(args)),
+            Command::Lint(args) => on_one_core(lint::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
         }

@@ -2,6 +2,7 @@
 
 use super::{Engine, EngineError};
 use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::lint::Finding;
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{ApplicationId, OfferPublish, SkipReason, Strategy};
 use crate::store::PageRequest;
@@ -13,6 +14,8 @@ pub struct DryRun {
     pub called: Vec<(ApplicationId, u32)>,
     /// Who would be skipped, and why.
     pub skipped: Vec<(ApplicationId, SkipReason)>,
+    /// What the lint says of the version's actions.
+    pub lint: Vec<Finding>,
 }
 
 impl Engine {
@@ -56,6 +59,10 @@ impl Engine {
             .enumerate()
             .map(|(at, id)| (id, u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX)))
             .collect();
-        Ok(DryRun { called, skipped })
+        let lint = match &publish.actions {
+            Some(actions) => self.lint(actions).await,
+            None => Vec::new(),
+        };
+        Ok(DryRun { called, skipped, lint })
     }
 }

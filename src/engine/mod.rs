@@ -4,11 +4,12 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`lint`] (whether the published actions are real).
 
 pub mod check;
 pub mod commands;
 pub mod dry_run;
+pub mod lint;
 pub mod planning;
 pub mod polling;
 pub mod publish;
@@ -94,6 +95,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     config: EngineConfig,
     claiming: tokio::sync::Mutex<()>,
+    linter: lint::Linter,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -108,7 +110,8 @@ impl Engine {
         clock: Arc<dyn Clock>,
         config: EngineConfig,
     ) -> Self {
-        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()) }
+        let linter = lint::Linter::new(arm.clone(), Arc::clone(&clock));
+        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()), linter }
     }
 
     /// Where state is kept; for what only reads.

@@ -61,6 +61,7 @@ impl Engine {
             strategy: Strategy { max_in_flight, ..strategy },
             supersede: Supersede::Refuse,
             note: Some("scheduled refresh".to_owned()),
+            actions: None,
         }
     }
 }

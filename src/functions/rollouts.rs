@@ -64,6 +64,7 @@ async fn dry_run(app: &App, publish: &OfferPublish) -> Result<DryRun, Problem> {
             .into_iter()
             .map(|(application_id, why)| DryRunSkip { application_id, why: views::skip_reason(why).to_owned() })
             .collect(),
+        lint: run.lint,
     })
 }
 

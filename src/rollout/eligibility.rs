@@ -79,6 +79,7 @@ mod tests {
             strategy: Strategy::default(),
             supersede: Supersede::Refuse,
             note: None,
+            actions: None,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again), [`lint`] (are the
+//! published actions real).
 
 pub mod answer;
 pub mod deployment;
@@ -10,6 +11,7 @@ pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
 pub mod lifecycle;
+pub mod lint;
 pub mod publish;
 pub mod refresh;
 pub mod resource_id;

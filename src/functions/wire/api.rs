@@ -11,6 +11,7 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::rollout::lint::Finding;
 use crate::rollout::{
     Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
 };
@@ -115,6 +116,9 @@ pub struct PublishRequest {
     /// A person's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<Value>,
+    /// What the version allows, for the lint: `{"allowedCustomerActions": [], "allowedDataActions": []}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
     /// Members that the API does not have: each of them is an error.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
@@ -193,6 +197,9 @@ pub struct RolloutView {
     /// Why it stands there, where a state has a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
     /// The wave under way, 1-based, the canaries included; 0 while planning.
     pub wave: u32,
     /// How many waves there are.
@@ -473,6 +480,9 @@ pub struct DryRun {
     pub called: Vec<DryRunCall>,
     /// The deployments that would not be called.
     pub skipped: Vec<DryRunSkip>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
 }
 
 /// A deployment that a rollout would call.

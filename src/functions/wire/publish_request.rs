@@ -7,11 +7,14 @@ use serde_json::Value;
 use super::api::{FieldError, Problem, PublishRequest};
 use super::problem;
 use crate::engine::Engine;
+use crate::rollout::lint::AllowedActions;
 use crate::rollout::publish::{InvalidPlan, Supersede};
 use crate::rollout::{ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
 
 /// The largest body that is read.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The most that one box of actions holds: the rollout keeps them.
+const ACTIONS_LIMIT: usize = 50_000;
 /// The longest note.
 const NOTE_LIMIT: usize = 2_000;
 
@@ -67,6 +70,7 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
     let published_at = fields.optional::<Timestamp>("publishedAt", request.published_at);
     let strategy = fields.optional::<Strategy>("strategy", request.strategy);
     let scope = fields.scope(request.scope);
+    let actions = fields.expected(request.expected);
     let (Some(plan), Some(version), Some(target), true) = (plan, version, target, fields.0.is_empty()) else {
         return Err(fields.0);
     };
@@ -86,6 +90,7 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
         scope,
         supersede,
         note,
+        actions,
     })
 }
 
@@ -120,6 +125,29 @@ impl Fields {
             self.refuse(field, format!("required: {expected}"));
         }
         self.word(field, value, expected)
+    }
+
+    /// `{"allowedCustomerActions": [], "allowedDataActions": []}` (contracts/offer-publish.md §7).
+    fn expected(&mut self, value: Option<Value>) -> Option<AllowedActions> {
+        let value = value.filter(|value| !value.is_null())?;
+        let Value::Object(mut expected) = value else {
+            self.refuse("expected", "expected {\"allowedCustomerActions\": [], \"allowedDataActions\": []}");
+            return None;
+        };
+        let mut entries = |fields: &mut Self, name: &str| {
+            let field = format!("expected.{name}");
+            let entries = fields.optional::<Vec<String>>(&field, expected.remove(name)).unwrap_or_default();
+            if entries.iter().map(|entry| entry.len() + 1).sum::<usize>() > ACTIONS_LIMIT {
+                fields.refuse(&field, format!("expected at most {ACTIONS_LIMIT} bytes"));
+            }
+            entries
+        };
+        let control = entries(self, "allowedCustomerActions");
+        let data = entries(self, "allowedDataActions");
+        for name in expected.keys() {
+            self.refuse(&format!("expected.{name}"), "there is no such member");
+        }
+        Some(AllowedActions { control, data })
     }
 
     /// `{"applicationIds": []}`; each id that is wrong is named by its place.

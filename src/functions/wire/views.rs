@@ -28,6 +28,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
             RolloutState::Canceled { .. } => RolloutWord::Canceled,
         },
         why: rollout.state.why(),
+        lint: rollout.lint.as_ref().map(|lint| lint.findings.clone()).unwrap_or_default(),
         wave: rollout.wave,
         waves: rollout.waves(),
         created_at: rollout.created_at,

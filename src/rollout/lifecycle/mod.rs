@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::lint::{AllowedActions, Finding};
+use super::{DeploymentKey, OfferPublish, Purpose, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -32,6 +33,9 @@ pub struct Rollout {
     /// Whether a person has resumed it although its canaries proved nothing.
     #[serde(default)]
     pub canaries_waived: bool,
+    /// What the lint said of the version's actions, once it has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint: Option<LintNote>,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
     pub forgiven: Forgiven,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
@@ -42,6 +46,19 @@ pub struct Rollout {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+}
+
+/// What the lint said, and what a person made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LintNote {
+    /// The findings, the rejected ones first.
+    pub findings: Vec<Finding>,
+    /// Whether the rollout was paused for them.
+    pub has_rejected: bool,
+    /// Whether a person has resumed it all the same.
+    #[serde(default)]
+    pub is_waived: bool,
 }
 
 /// How many failures count no more, for each count that they are held against.
@@ -170,6 +187,7 @@ impl Rollout {
             walk: Walk { moved_at: Some(now), ..Walk::default() },
             stand_ins: 0,
             canaries_waived: false,
+            lint: None,
             forgiven: Forgiven::default(),
             next_wave_at: None,
             created_at: now,
@@ -250,6 +268,21 @@ impl Rollout {
             }
         }
         *self != before
+    }
+
+    /// The actions that the lint has to look at before it begins, if it has any and no person has waived it.
+    pub fn wants_lint(&self) -> Option<&AllowedActions> {
+        let is_waived = self.lint.as_ref().is_some_and(|lint| lint.is_waived);
+        let is_meant = matches!(self.publish.purpose, Purpose::RollOut | Purpose::Repair) && !is_waived;
+        self.publish.actions.as_ref().filter(|actions| is_meant && !actions.is_empty())
+    }
+
+    /// Notes what the lint said, and pauses for `rejection`.
+    pub fn note_lint(&mut self, findings: Vec<Finding>, rejection: Option<&str>) {
+        self.lint = Some(LintNote { findings, has_rejected: rejection.is_some(), is_waived: false });
+        if let Some(why) = rejection {
+            self.state = RolloutState::Paused { why: why.to_owned(), on: None };
+        }
     }
 
     /// Begins with the first wave, once the deployments were counted.
@@ -385,6 +418,9 @@ impl Rollout {
         let wave_is_done = self.walk.wave_is_planned && tally.count_in(self.wave, |s| !s.is_out_of_the_wave()) == 0;
         if self.missing_proofs(tally) > 0 && self.stand_ins >= STAND_INS && wave_is_done {
             self.canaries_waived = true;
+        }
+        if let Some(lint) = self.lint.as_mut().filter(|lint| lint.has_rejected && was_paused && self.wave == 0) {
+            lint.is_waived = true;
         }
         self.state = match self.state {
             RolloutState::Paused { on: Some(on), .. } => RolloutState::Waiting { on },
