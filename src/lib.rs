@@ -32,9 +32,10 @@
 //! | module | what it is | it may use |
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
-//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`] | durations, schedules, time, one SQLite file | the domain |
+//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`] | durations, schedules, time, one SQLite file, the simulators' HTTP server | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
+//! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
 //! | [`host`] | the Functions host on one machine | `queue`, `clock` |
@@ -50,7 +51,9 @@ pub mod clock;
 pub mod engine;
 pub mod functions;
 pub mod host;
+pub mod loopback;
 pub mod ncrontab;
+pub mod partner_center;
 pub mod queue;
 pub mod rollout;
 pub mod settings;

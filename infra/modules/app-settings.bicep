@@ -2,7 +2,7 @@
 // looks them up itself; the rest is written out too, so that what runs can be read in one place. An empty value is absent.
 //
 // Left out: what Azure sets (IDENTITY_ENDPOINT, IDENTITY_HEADER, FUNCTIONS_CUSTOMHANDLER_PORT), what only the embedded
-// host reads (LOCAL_FUNCTION_KEYS), and connection strings, which would win over the identities.
+// host reads (LOCAL_FUNCTION_KEYS, LOCAL_QUEUE), and connection strings, which would win over the identities.
 
 @description('Client id of the identity that the app runs as.')
 param identityClientId string

@@ -22,3 +22,4 @@ pub use application::Application;
 pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOutcome};
 pub use listing::{ListEnd, Listing};
 pub use transport::Proxy;
+pub(crate) use transport::{NoAnswer, Received, Transport};

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn operations_of_the_provider_and_of_its_types_are_read_together() {
-        let body = br#"{"id": "x", "operations": [{"name": "M.K/register/action", "isDataAction": false}, {"origin": 7}],
+        let body =
+            br#"{"id": "x", "operations": [{"name": "M.K/register/action", "isDataAction": false}, {"origin": 7}],
             "resourceTypes": [{"name": "v", "operations": [{"name": "M.K/v/get/action", "isDataAction": true}]},
                               {"name": "w", "operations": null}, {"name": "y"}]}"#;
         let operation = |name: &str, is_data| Operation { name: name.to_owned(), is_data };

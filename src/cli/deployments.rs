@@ -262,7 +262,9 @@ async fn export(client: &ApiClient, file: &Path, format: BodyFormat, query: &str
         let error = anyhow::Error::from(error).context(format!("cannot write {}", file.display()));
         Failure::new(error, "check that the folder exists and may be written to")
     };
-    let unfinished = super::wiring::beside(file, ".part");
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = PathBuf::from(unfinished);
     let written = async {
         let mut out = std::io::BufWriter::new(std::fs::File::create(&unfinished).map_err(unwritten)?);
         client.export(format, query, |piece| out.write_all(piece).map_err(unwritten)).await?;

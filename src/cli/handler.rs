@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::failure::{Exit, Failure};
-use super::wiring;
+use super::wiring::{self, OpenStore};
 use crate::functions::{self, Handle};
 use crate::settings::{self, Settings};
 use crate::telemetry::{self, Format, Reader};
@@ -54,9 +54,11 @@ async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Res
     wiring::log_remarks(&settings);
     // Opening files must not hold up the answers.
     let app = tokio::task::spawn_blocking(move || wiring::app(&settings)).await.context("the start was cut off");
-    let app = app.and_then(|app| app).map_err(|error| Failure::new(error, "correct the setting that names it"))?;
+    let (app, store) =
+        app.and_then(|app| app).map_err(|error| Failure::new(error, "correct the setting that names it"))?;
     ready.send_replace(Some(Arc::new(app)));
     tracing::info!("The functions are ready");
+    tokio::spawn(create_tables(store));
     let server = async { server.await.context("the server was cut off").and_then(|served| Ok(served?)) };
     // Code 0 would tell the host that all is well (contracts/custom-handler.md §3).
     tokio::select! {
@@ -65,6 +67,15 @@ async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Res
             Err(Failure::new(error, "the host starts the handler again"))
         }
         () = is_gone(host) => Err(Failure::new(anyhow::anyhow!("the host that started this handler is gone"), "start the host again")),
+    }
+}
+
+/// Creates the tables that are missing, beside what else goes on: the host waits for an answer on the port, not for state.
+/// Whatever needs a table sooner creates it itself; and where that fails, ending would help nobody, since storage that
+/// cannot be reached now may be reached later.
+async fn create_tables(store: OpenStore) {
+    if let Err(error) = store.create_tables().await {
+        tracing::error!("The tables are not there yet, and are tried again by what needs them: {error:#}");
     }
 }
 

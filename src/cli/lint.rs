@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use serde::Deserialize;
@@ -14,8 +13,6 @@ use serde_json::Value;
 use super::failure::{Exit, Failure};
 use super::plain_text::{counted, plain};
 use super::{output, wiring};
-use crate::clock::SystemClock;
-use crate::engine::lint::Linter;
 use crate::rollout::lint::{AllowedActions, Finding, Rule, Severity};
 use crate::settings;
 
@@ -72,10 +69,9 @@ pub async fn run(args: LintArgs) -> Result<Exit, Failure> {
         output::say("there are no actions to look at");
     }
     let settings = wiring::settings(&settings::environment())?;
-    let clock = Arc::new(SystemClock);
-    let arm = wiring::arm(&settings, clock.clone())
+    let linter = wiring::linter(&settings)
         .map_err(|error| Failure::new(error, "correct the setting that names it").exit(Exit::Usage))?;
-    let findings = Linter::new(arm, clock).lint(&actions).await;
+    let findings = linter.lint(&actions).await;
     report(&findings, args.json)?;
     let counts = |finding: &Finding| finding.severity == Severity::Rejected || args.strict;
     Ok(if findings.iter().any(counts) { Exit::LintRejected } else { Exit::Success })

@@ -17,7 +17,6 @@ use super::{output, wiring};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{FunctionKeys, Host, HostConfig, LineSink, RunningHost};
 use crate::settings::{self, Secret, Settings, StateStore, named_by_functions};
-use crate::store::sqlite::SqliteStore;
 use crate::telemetry::{self, Format, Reader};
 
 const EXAMPLES: &str = "\
@@ -99,11 +98,10 @@ async fn end(host: RunningHost) -> Result<Exit, Failure> {
 pub async fn start_host(service: &LocalService, sink: LineSink) -> Result<RunningHost, Failure> {
     let start = async {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let queue = wiring::queue(&service.settings, Arc::clone(&clock))?;
-        let store = wiring::store_path(&service.settings)?;
-        // The handler opens it too, but would be started in vain again and again where that cannot be done.
-        SqliteStore::open(store).context("cannot open the store")?;
-        let state = wiring::beside(store, ".host");
+        // The handler opens the store too, but would be started in vain again and again where that cannot be done.
+        let (queue, store) = wiring::host_parts(&service.settings, Arc::clone(&clock))?;
+        store.create_tables().await?;
+        let state = wiring::beside_store(&service.settings, ".host");
         let (root, functions) = (service.script_root.path().to_owned(), service.script_root.functions());
         let mut config = HostConfig::new(root, functions, state, queue, clock);
         config.settings = handler_environment(service)?;
@@ -138,9 +136,15 @@ fn handler_environment(service: &LocalService) -> anyhow::Result<BTreeMap<String
         Format::Text => "--log-format=text",
     };
     values.insert("AzureFunctionsJobHost__customHandler__description__arguments__1".to_owned(), format.to_owned());
-    let store =
-        std::path::absolute(wiring::store_path(&service.settings)?).context("cannot find the store's full path")?;
-    values.insert("STATE_STORE".to_owned(), format!("sqlite:{}", store.display()));
+    let full = |path: &Path| {
+        let path =
+            std::path::absolute(path).with_context(|| format!("cannot find the full path of {}", path.display()))?;
+        Ok::<_, anyhow::Error>(path.display().to_string())
+    };
+    if let StateStore::Sqlite { path } = &service.settings.store.state_store {
+        values.insert("STATE_STORE".to_owned(), format!("sqlite:{}", full(path)?));
+    }
+    values.insert("LOCAL_QUEUE".to_owned(), full(&wiring::queue_file(&service.settings))?);
     Ok(values)
 }
 
@@ -228,10 +232,7 @@ fn function_keys(settings: &Settings) -> Result<Vec<Secret>, Failure> {
     if !settings.host.function_keys.is_empty() {
         return Ok(settings.host.function_keys.clone());
     }
-    let StateStore::Sqlite { path } = &settings.store.state_store else { return Ok(Vec::new()) };
-    let mut file = path.clone().into_os_string();
-    file.push(".keys");
-    let file = PathBuf::from(file);
+    let file = wiring::beside_store(settings, ".keys");
     let key = key_in_file(&file).with_context(|| format!("cannot keep a function key in {}", file.display()));
     let key = key.map_err(|error| Failure::new(error, "set LOCAL_FUNCTION_KEYS, or check the rights of the folder"))?;
     output::say(&format!("function key: in {} (use it with --key-file)", file.display()));
@@ -334,8 +335,6 @@ mod tests {
         assert!(store.with_file_name("state.db.keys").is_file());
         let own = prepare(&args, map(&[("LOCAL_FUNCTION_KEYS", "aaaaaaaaaaaaaaaa,bbbbbbbbbbbbbbbb")])).unwrap();
         assert_eq!(own.keys.len(), 2);
-        let tables = map(&[("STATE_STORE", "tables"), ("AzureWebJobsStorage", "UseDevelopmentStorage=true")]);
-        assert_eq!(prepare(&args, tables).unwrap_err().exit, Exit::Usage);
         std::fs::write(root.path().join("local.settings.json"), "{").unwrap();
         assert_eq!(prepare(&args, map(&[])).unwrap_err().exit, Exit::Usage);
     }

@@ -143,9 +143,8 @@ impl PublishArgs {
 pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
     let client = ApiClient::new(&args.service)?;
     let expected = args.actions.as_deref().map(super::lint::actions_in).transpose()?;
-    let expected = expected.map(|AllowedActions { control, data }| {
-        json!({"allowedCustomerActions": control, "allowedDataActions": data})
-    });
+    let expected = expected
+        .map(|AllowedActions { control, data }| json!({"allowedCustomerActions": control, "allowedDataActions": data}));
     let accepted = client.publish(&args.request(expected)).await?;
     if let Some(first) = accepted.duplicate_of {
         output::say(&format!("this publish is known already: rollout {first} brings it out"));

@@ -115,6 +115,9 @@ pub struct ArmSettings {
 pub struct IdentitySettings {
     /// How a token is had.
     pub credential: Credential,
+    /// Where the platform hands out tokens of managed identities, if it does, whatever the credential is: connections may
+    /// name one of their own.
+    pub platform: Option<Endpoint>,
     /// The publisher's tenant, where it is named.
     pub tenant_id: Option<String>,
     /// Microsoft Entra.
@@ -244,6 +247,8 @@ pub enum DashboardAuth {
 pub struct HostSettings {
     /// The embedded host's function keys; none means that one is made.
     pub function_keys: Vec<Secret>,
+    /// The file of the embedded queue; none means beside the store.
+    pub queue_file: Option<PathBuf>,
     /// The port the Functions host gave to the handler.
     pub custom_handler_port: Option<u16>,
 }

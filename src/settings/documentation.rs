@@ -113,6 +113,7 @@ pub const ALL: &[SettingDoc] = &[
         "LOCAL_FUNCTION_KEYS",
         "function keys of the embedded host, with commas between; absent means that one is made and kept in a file",
     ),
+    without("LOCAL_QUEUE", "file of the embedded queue; absent means beside the store"),
     with("RETENTION_DAYS", "400", "how many days ended rollouts are kept"),
     without("FUNCTIONS_CUSTOMHANDLER_PORT", "set by the Functions host: the port that the handler listens on"),
 ];

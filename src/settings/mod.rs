@@ -66,6 +66,7 @@ impl Settings {
             },
             host: HostSettings {
                 function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
+                queue_file: reader.text("LOCAL_QUEUE").map(PathBuf::from),
                 custom_handler_port: reader
                     .number("FUNCTIONS_CUSTOMHANDLER_PORT", 1..=65_535, "a port")
                     .and_then(|port| u16::try_from(port).ok()),
@@ -73,6 +74,7 @@ impl Settings {
             retention_days: reader.number("RETENTION_DAYS", 1..=3_650, "days").unwrap_or(400),
             remarks: Vec::new(),
         };
+        refuse_managed_identities_that_nobody_manages(&mut reader, &settings);
         if !reader.problems.is_empty() {
             return Err(SettingsError { problems: reader.problems });
         }
@@ -102,6 +104,30 @@ fn refuse_unresolved_references(reader: &mut Reader<'_>) {
     }
 }
 
+/// A connection may name a managed identity only where the platform hands out tokens for one.
+fn refuse_managed_identities_that_nobody_manages(reader: &mut Reader<'_>, settings: &Settings) {
+    if settings.identity.platform.is_some() {
+        return;
+    }
+    let storage = match (&settings.store.state_store, &settings.store.storage) {
+        (StateStore::Tables, Some(StorageConnection::Identity { identity, .. })) => Some(identity),
+        _ => None,
+    };
+    let service_bus = match &settings.queues.service_bus {
+        Some(ServiceBusConnection::Identity { identity, .. }) => Some(identity),
+        _ => None,
+    };
+    for (name, identity) in [("AzureWebJobsStorage", storage), ("ServiceBusConnection", service_bus)] {
+        if matches!(identity, Some(ConnectionIdentity::Managed { .. })) {
+            reader.wrong(
+                format!("{name}__credential"),
+                "it asks for a managed identity, and IDENTITY_ENDPOINT and IDENTITY_HEADER are absent, as they are outside Azure",
+                format!("leave it and {name}__clientId out: then it is the identity of AZURE_…, or who is signed in with az login"),
+            );
+        }
+    }
+}
+
 /// Whether these are the settings of an instance inside Azure.
 fn is_inside_azure(reader: &Reader<'_>) -> bool {
     reader.text("WEBSITE_INSTANCE_ID").is_some()
@@ -110,7 +136,7 @@ fn is_inside_azure(reader: &Reader<'_>) -> bool {
 fn store(reader: &mut Reader<'_>) -> StoreSettings {
     const NAME: &str = "STATE_STORE";
     const FIX: &str = "give sqlite:PATH or tables";
-    let text = reader.text(NAME).unwrap_or("sqlite:permafresh.db");
+    let text = reader.text(NAME).or(default_of(NAME)).unwrap_or_default();
     let state_store = match text.split_once(':') {
         Some((scheme, path)) if scheme.eq_ignore_ascii_case("sqlite") && !path.is_empty() => {
             if is_inside_azure(reader) {
@@ -221,6 +247,7 @@ fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
     let endpoint = reader.text("IDENTITY_ENDPOINT").map(Endpoint::parse_platform);
     let endpoint = endpoint.and_then(|parsed| reader.taken("IDENTITY_ENDPOINT", parsed));
     let header = reader.secret("IDENTITY_HEADER");
+    let platform = endpoint.clone().filter(|_| header.is_some());
     let credential = match (&tenant_id, client_id, secret, endpoint, header) {
         (Some(tenant_id), Some(client_id), Some(secret), ..) => {
             Credential::ClientSecret { tenant_id: tenant_id.clone(), client_id, secret }
@@ -239,7 +266,7 @@ fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
             }
         }
     };
-    IdentitySettings { credential, tenant_id, authority_host }
+    IdentitySettings { credential, platform, tenant_id, authority_host }
 }
 
 fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {

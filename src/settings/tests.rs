@@ -21,6 +21,10 @@ fn names(pairs: &[(&str, &str)]) -> Vec<String> {
     problems(pairs).into_iter().map(|problem| problem.name).collect()
 }
 
+/// What the platform sets where there is a managed identity.
+const PLATFORM: [(&str, &str); 2] =
+    [("IDENTITY_ENDPOINT", "http://169.254.255.2:8081/msi/token"), ("IDENTITY_HEADER", "h")];
+
 #[test]
 fn nothing_at_all_is_a_complete_set_of_settings() {
     let settings = settings(&[]);
@@ -166,6 +170,8 @@ fn storage_is_connected_to_as_the_functions_host_does() {
         ("AzureWebJobsStorage__accountName", "fabrikam"),
         ("AzureWebJobsStorage__credential", "managedIdentity"),
         ("AzureWebJobsStorage__clientId", "11111111-2222-3333-4444-555555555555"),
+        PLATFORM[0],
+        PLATFORM[1],
     ]) {
         StorageConnection::Identity {
             table_endpoint,
@@ -226,7 +232,7 @@ fn service_bus_is_connected_to_as_the_functions_host_does() {
     let name = ("ServiceBusConnection__fullyQualifiedNamespace", "fabrikam.servicebus.windows.net");
     assert!(matches!(bus(&[name]), ServiceBusConnection::Identity { identity: ConnectionIdentity::Default, .. }));
     assert!(matches!(
-        bus(&[name, ("ServiceBusConnection__credential", "managedidentity")]),
+        bus(&[name, ("ServiceBusConnection__credential", "managedidentity"), PLATFORM[0], PLATFORM[1]]),
         ServiceBusConnection::Identity { identity: ConnectionIdentity::Managed { client_id: None }, .. }
     ));
     assert!(matches!(bus(&[name, ("ServiceBusConnection", key)]), ServiceBusConnection::SharedKey { .. }));
@@ -255,10 +261,33 @@ fn a_service_bus_connection_that_cannot_work_is_refused() {
 }
 
 #[test]
+fn a_managed_identity_is_refused_where_nobody_manages_one() {
+    let storage = [
+        ("STATE_STORE", "tables"),
+        ("AzureWebJobsStorage__accountName", "fabrikam"),
+        ("AzureWebJobsStorage__credential", "managedidentity"),
+    ];
+    let bus = [
+        ("ServiceBusConnection__fullyQualifiedNamespace", "fabrikam.servicebus.windows.net"),
+        ("ServiceBusConnection__clientId", "11111111-2222-3333-4444-555555555555"),
+    ];
+    let both = [&storage[..], &bus].concat();
+    let expected = ["AzureWebJobsStorage__credential", "ServiceBusConnection__credential"];
+    assert_eq!(names(&both), expected);
+    assert_eq!(names(&[&both[..], &PLATFORM[..1]].concat()), expected, "without the header nobody answers");
+    assert!(settings(&storage[1..]).remarks.is_empty(), "without tables it is the host's business");
+    // It is there for connections even where calls of ARM go by an app registration.
+    let app = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
+    let settings = settings(&[&both[..], &PLATFORM, &app].concat());
+    assert!(matches!(settings.identity.credential, Credential::ClientSecret { .. }));
+    assert_eq!(settings.identity.platform.unwrap().as_str(), PLATFORM[0].1);
+}
+
+#[test]
 fn the_identity_is_the_secret_if_complete_else_the_managed_one_else_the_developers() {
     let credential = |pairs: &[(&str, &str)]| settings(pairs).identity.credential;
     let app = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
-    let managed = [("IDENTITY_ENDPOINT", "http://169.254.255.2:8081/msi/token"), ("IDENTITY_HEADER", "h")];
+    let managed = PLATFORM;
     assert!(matches!(credential(&[&app[..], &managed].concat()), Credential::ClientSecret { .. }));
     assert!(matches!(credential(&managed), Credential::ManagedIdentity { client_id: None, .. }));
     assert!(matches!(

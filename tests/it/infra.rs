@@ -18,6 +18,7 @@ const NOT_WRITTEN: &[(&str, &str)] = &[
     ("IDENTITY_HEADER", "set by Azure"),
     ("FUNCTIONS_CUSTOMHANDLER_PORT", "set by the host"),
     ("LOCAL_FUNCTION_KEYS", "for the embedded host"),
+    ("LOCAL_QUEUE", "for the embedded host"),
 ];
 
 /// Settings that Bicep writes for the platform and that we do not read.

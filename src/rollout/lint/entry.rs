@@ -118,9 +118,16 @@ enum Fate {
 fn fate(letter: char) -> Fate {
     match letter {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '/' | '*' | '-' | '_' => Fate::Keep,
-        '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»' | '„' | '‚' | '′' | '″' | '´' => Fate::Drop("a quotation mark"),
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}'
-        | '\u{61c}' | '\u{180e}' => Fate::Drop("something invisible"),
+        '"' | '\'' | '`' | '“' | '”' | '‘' | '’' | '«' | '»' | '„' | '‚' | '′' | '″' | '´' => {
+            Fate::Drop("a quotation mark")
+        }
+        '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2064}'
+        | '\u{feff}'
+        | '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}' => Fate::Drop("something invisible"),
         letter if letter.is_whitespace() => Fate::Drop("a space"),
         letter if letter.is_control() => Fate::Drop("a control character"),
         '\\' | '\u{2044}' | '\u{2215}' | '\u{29f8}' => Fate::Take('/'),

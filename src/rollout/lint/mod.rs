@@ -20,6 +20,8 @@ pub use entry::namespace;
 use entry::{Reading, is_broad, read};
 use nearest::{nearest_namespaces, nearest_operations};
 
+use super::package::{action_covers, split_actions};
+
 /// The two boxes of Partner Center that name actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,21 +54,14 @@ pub struct AllowedActions {
 impl AllowedActions {
     /// The entries of both boxes, split at `;`, without the space around them (contracts/offer-publish.md §2).
     fn entries(&self) -> impl Iterator<Item = (ActionBox, &str)> {
-        let split = |of: ActionBox| {
-            move |raw| split_entries(raw).map(move |entry| (of, entry))
-        };
-        let control = self.control.iter().flat_map(split(ActionBox::Control));
-        control.chain(self.data.iter().flat_map(split(ActionBox::Data)))
+        let control = self.control.iter().flat_map(|raw| split_actions(raw)).map(|entry| (ActionBox::Control, entry));
+        control.chain(self.data.iter().flat_map(|raw| split_actions(raw)).map(|entry| (ActionBox::Data, entry)))
     }
 
     /// Whether there is anything to look at.
     pub fn is_empty(&self) -> bool {
         self.entries().next().is_none()
     }
-}
-
-fn split_entries(raw: &String) -> impl Iterator<Item = &str> {
-    raw.split(';').map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 /// One operation of a provider.
@@ -224,7 +219,7 @@ fn look(of: ActionBox, entry: &str, providers: &Providers) -> Option<Found> {
     }
     // Some names in Azure are odd; what is one of them is not damaged.
     let is_real = namespace(entry).and_then(|namespace| providers.get(&namespace)).is_some_and(
-        |provider| matches!(&**provider, Provider::Known(operations) if operations.iter().any(|o| covers(entry, &o.name))),
+        |provider| matches!(&**provider, Provider::Known(operations) if operations.iter().any(|o| action_covers(entry, &o.name))),
     );
     if is_real {
         return compare(of, entry, providers);
@@ -269,7 +264,7 @@ fn compare(of: ActionBox, entry: &str, providers: &Providers) -> Option<Found> {
         }
     };
     let is_here = |operation: &&Operation| operation.is_data == (of == ActionBox::Data);
-    let mut covered = operations.iter().filter(|operation| covers(entry, &operation.name)).peekable();
+    let mut covered = operations.iter().filter(|operation| action_covers(entry, &operation.name)).peekable();
     if covered.peek().is_none() {
         let suggestions = nearest_operations(entry, operations, of == ActionBox::Data);
         let why = "it matches no operation of its provider";
@@ -287,20 +282,4 @@ fn compare(of: ActionBox, entry: &str, providers: &Providers) -> Option<Found> {
         let why = "Azure spells it in another case, which makes no difference";
         Found { suggestions: vec![here.name.clone()], ..Found::warning(Rule::Case, why) }
     })
-}
-
-/// Whether an entry takes an operation in: without regard to case, `*` for anything, `/` included, as often as it stands there
-/// (contracts/offer-publish.md §3.6).
-pub fn covers(entry: &str, operation: &str) -> bool {
-    let (entry, operation) = (entry.to_ascii_lowercase(), operation.to_ascii_lowercase());
-    let Some((first, rest)) = entry.split_once('*') else { return entry == operation };
-    let Some(mut left) = operation.strip_prefix(first) else { return false };
-    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-    for part in middle.split('*').filter(|part| !part.is_empty()) {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
-    }
-    left.ends_with(last)
 }

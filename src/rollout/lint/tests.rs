@@ -122,7 +122,8 @@ fn what_typing_did_to_an_entry_is_named_and_undone() {
         assert!(findings[0].why.contains(word), "{entry:?}: {findings:?}");
         assert_eq!(one(findings), (Severity::Rejected, Rule::Damaged, vec![secret.to_owned()]), "{entry:?}");
     }
-    let findings = control("Microsoft.KeyVault/vaults/read, Microsoft.Web/sites/Read\nMicrosoft.Web/sites/restart/Action");
+    let findings =
+        control("Microsoft.KeyVault/vaults/read, Microsoft.Web/sites/Read\nMicrosoft.Web/sites/restart/Action");
     let joined = "Microsoft.KeyVault/vaults/read;Microsoft.Web/sites/Read;Microsoft.Web/sites/restart/Action";
     assert_eq!(one(findings), (Severity::Rejected, Rule::Damaged, vec![joined.to_owned()]));
     let both = control("Microsoft.Web/sites/rest\u{200b}rat/action");
@@ -173,7 +174,12 @@ fn the_reason_names_the_first_rejected_entry_and_counts_the_others() {
 #[test]
 fn only_providers_that_are_named_are_asked_for() {
     let actions = AllowedActions {
-        control: vec!["*/read;Microsoft. Web/x/read".to_owned(), "*".to_owned(), "evil/../x".to_owned(), "a b".to_owned()],
+        control: vec![
+            "*/read;Microsoft. Web/x/read".to_owned(),
+            "*".to_owned(),
+            "evil/../x".to_owned(),
+            "a b".to_owned(),
+        ],
         data: vec!["Microsoft.KeyVault/*".to_owned(), "Microsoft.*/read".to_owned()],
     };
     assert_eq!(namespaces(&actions).into_iter().collect::<Vec<_>>(), ["microsoft.keyvault", "microsoft.web"]);
@@ -182,27 +188,9 @@ fn only_providers_that_are_named_are_asked_for() {
 }
 
 #[test]
-fn a_wildcard_stands_for_anything_slashes_included_and_case_does_not_count() {
-    for (entry, action, is_covered) in [
-        ("Microsoft.Web/sites/read", "microsoft.web/SITES/read", true),
-        ("Microsoft.Web/sites/read", "Microsoft.Web/sites/readers", false),
-        ("*", "anything/at/all", true),
-        ("*/read", "Microsoft.Web/sites/readers", false),
-        ("Microsoft.Web/*/action", "Microsoft.Web/a/b/action", true),
-        ("Microsoft.Web/*/action", "Microsoft.Web/action", false),
-        ("Microsoft.Web/*/b/*", "Microsoft.Web/a/b/c", true),
-        ("Microsoft.Web/*/b/*", "Microsoft.Web/b/c", false),
-        ("a*a", "a", false),
-        ("a**b", "ab", true),
-        ("", "a", false),
-    ] {
-        assert_eq!(covers(entry, action), is_covered, "{entry} {action}");
-    }
-}
-
-#[test]
 fn no_text_at_all_stops_the_lint() {
-    for entry in ["\u{0}", "////", "****", ";", "é", "🙂/🙂", "a.b", "a.b/", &"/".repeat(400), "Microsoft.Web/\u{202e}"] {
+    for entry in ["\u{0}", "////", "****", ";", "é", "🙂/🙂", "a.b", "a.b/", &"/".repeat(400), "Microsoft.Web/\u{202e}"]
+    {
         for findings in [control(entry), data(entry)] {
             assert!(findings.iter().all(|finding| !finding.to_string().is_empty()));
         }

@@ -196,7 +196,7 @@ impl TablesStore {
             TablesCredential::SharedKey { account, key } => {
                 Signer::shared_key(account, key).ok_or_else(|| refuse("the account's key is not base64"))?
             }
-            TablesCredential::Identity => Signer::Identity(tokens),
+            TablesCredential::Identity => Signer::identity(tokens, &config.endpoint),
         };
         let endpoint = config.endpoint.as_str().trim_end_matches('/');
         let service = Service::new(endpoint, prefix.clone(), Lent::new(http, signer));

@@ -17,11 +17,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ring::hmac;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::access::credential::TokenSource;
 
-/// The scope of a token for tables (contracts/service-bus-and-tables.md §2.1).
-const SCOPE: &str = "https://storage.azure.com/.default";
+/// What a token for tables is for, by the end of their address: each cloud has its own. As the SDKs of .NET, Java and Go
+/// have it (`TableAudience`; contracts/service-bus-and-tables.md §2.1 knows the public cloud only).
+const SCOPES: &[(&str, &str)] = &[
+    (".core.usgovcloudapi.net", "https://storage.azure.us/.default"),
+    (".core.chinacloudapi.cn", "https://storage.azure.cn/.default"),
+];
+/// Of the public cloud, and wherever nothing else is known.
+const PUBLIC_SCOPE: &str = "https://storage.azure.com/.default";
 /// How long one request may take; the service itself gives up after 30 s (§2.3).
 const PATIENCE: Duration = Duration::from_secs(35);
 /// How many requests may be under way at once, so that a large batch does not open a connection for each.
@@ -37,10 +44,22 @@ pub enum Signer {
         key: hmac::Key,
     },
     /// An identity.
-    Identity(Arc<TokenSource>),
+    Identity {
+        /// Where its tokens come from.
+        tokens: Arc<TokenSource>,
+        /// What they are for.
+        scope: &'static str,
+    },
 }
 
 impl Signer {
+    /// An identity, for the tables at `endpoint`.
+    pub fn identity(tokens: Arc<TokenSource>, endpoint: &Url) -> Self {
+        let host = endpoint.host_str().unwrap_or_default();
+        let of_cloud = SCOPES.iter().find(|(end, _)| host.ends_with(end));
+        Self::Identity { tokens, scope: of_cloud.map_or(PUBLIC_SCOPE, |(_, scope)| scope) }
+    }
+
     /// A signer with an account key as the portal shows it; `None` if it is not base64.
     pub fn shared_key(account: &str, key: &str) -> Option<Self> {
         let key = STANDARD.decode(key).ok().filter(|key| !key.is_empty())?;
@@ -125,13 +144,13 @@ impl HttpClient for Lent {
         let _place = self.places.acquire().await.map_err(closed)?;
         let answer = match &self.signer {
             Signer::SharedKey { account, key } => self.send(request, &body, &shared_key(request, account, key)).await?,
-            Signer::Identity(tokens) => {
+            Signer::Identity { tokens, scope } => {
                 let no_token = |error| Error::new(ErrorKind::Credential, error);
-                let token = tokens.token(SCOPE).await.map_err(no_token)?;
+                let token = tokens.token(scope).await.map_err(no_token)?;
                 let bearer = |token: &crate::access::credential::BearerToken| format!("Bearer {}", token.secret());
                 let answer = self.send(request, &body, &bearer(&token)).await?;
                 if answer.status == 401 {
-                    let fresh = tokens.fresh(SCOPE, &token).await.map_err(no_token)?;
+                    let fresh = tokens.fresh(scope, &token).await.map_err(no_token)?;
                     self.send(request, &body, &bearer(&fresh)).await?
                 } else {
                     answer
@@ -178,7 +197,7 @@ impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SharedKey { account, .. } => write!(f, "the key of {account}"),
-            Self::Identity(_) => f.write_str("an identity"),
+            Self::Identity { .. } => f.write_str("an identity"),
         }
     }
 }
@@ -203,6 +222,28 @@ mod tests {
             "--batch_1\r\nContent-Type: x\r\n\r\n--changeset_2\r\n\r\nPOST http://h/T HTTP/1.1\r\n\
              Prefer: return-no-content\r\naccept: y\r\n\r\n{\"a\":\"POST b\"}\r\n--changeset_2--\r\n--batch_1--\r\n"
         );
+    }
+
+    #[test]
+    fn each_cloud_has_its_own_audience() {
+        struct Never;
+        impl crate::clock::Clock for Never {
+            fn now(&self) -> crate::rollout::Timestamp {
+                crate::rollout::Timestamp::default()
+            }
+        }
+        let tokens = Arc::new(TokenSource::new(Default::default(), || Err(String::new()), Arc::new(Never)));
+        for (endpoint, expected) in [
+            ("https://fabrikam.table.core.windows.net", "https://storage.azure.com/.default"),
+            ("https://fabrikam.table.core.usgovcloudapi.net/", "https://storage.azure.us/.default"),
+            ("https://fabrikam.table.core.chinacloudapi.cn", "https://storage.azure.cn/.default"),
+            ("http://127.0.0.1:10002/devstoreaccount1", "https://storage.azure.com/.default"),
+        ] {
+            match Signer::identity(Arc::clone(&tokens), &endpoint.parse().unwrap()) {
+                Signer::Identity { scope, .. } => assert_eq!(scope, expected, "{endpoint}"),
+                Signer::SharedKey { .. } => unreachable!("it was made of an identity"),
+            }
+        }
     }
 
     #[test]

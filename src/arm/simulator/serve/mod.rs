@@ -5,8 +5,6 @@ mod pages;
 mod refresh;
 
 use std::convert::Infallible;
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,15 +13,13 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUT
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::scripts::Reply;
 use super::signed_url::Record;
 use super::{Recorded, Shared};
+use crate::loopback::{self, Dropped, HeaderCase};
 use crate::rollout::Timestamp;
 
 /// What to do with one request.
@@ -39,39 +35,12 @@ impl From<Reply> for Act {
     }
 }
 
-/// Ends a connection without an answer.
-#[derive(Debug)]
-struct Dropped;
-
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is dropped on purpose")
-    }
-}
-
-impl Error for Dropped {}
-
 /// Serves until it is aborted, and its connections with it.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: those in use come back.
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            continue;
-        };
-        shared.world().stats.connections += 1;
-        let _ = stream.set_nodelay(true);
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.title_case_headers(shared.config.title_case_headers);
-            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            // How a connection ends is the client's affair.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
+    let case = if shared.config.title_case_headers { HeaderCase::Title } else { HeaderCase::Lower };
+    let counted = Arc::clone(&shared);
+    let opened = move || counted.world().stats.connections += 1;
+    match loopback::serve(listener, case, opened, move |request| answer(Arc::clone(&shared), request)).await {}
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {

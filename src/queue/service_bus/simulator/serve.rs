@@ -1,7 +1,5 @@
 //! The simulator's HTTP side: connections, who may call, and which call belongs to which path.
 
-use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
 use azure_core_legacy::auth::Secret;
@@ -14,49 +12,21 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as RequestBody;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::broker::{BrokerQueue, Incoming, Stored};
 use super::{Answer, Call, OnCall, Recorded, Shared, Tokens};
+use crate::loopback::{self, Dropped, HeaderCase};
 use crate::queue::service_bus::batch::{CONTENT_TYPE as BATCH, LONGEST_ID, MOST_ITEMS, http_date};
 use crate::rollout::Timestamp;
 
-/// Ends a connection without an answer.
-#[derive(Debug)]
-struct Dropped;
-
-impl fmt::Display for Dropped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is dropped on purpose")
-    }
-}
-
-impl Error for Dropped {}
-
 /// Serves until it is aborted, and its connections with it.
 pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: those in use come back.
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            // How a connection ends is the client's affair.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
+    let answer = move |request| answer(Arc::clone(&shared), request);
+    match loopback::serve(listener, HeaderCase::Lower, || {}, answer).await {}
 }
 
 async fn answer(shared: Arc<Shared>, request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, Dropped> {

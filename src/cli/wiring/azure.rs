@@ -1,0 +1,155 @@
+//! Parts of Azure that the settings name: Table Storage and Service Bus, each with its HTTP client and its identity.
+//!
+//! Makes only what is asked for: a client reads the machine's certificates, and a process that keeps everything on this
+//! machine should not wait for that. Asks Azure nothing.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use url::Url;
+
+use crate::access::credential::{IdentityConfig, TokenSource};
+use crate::clock::Clock;
+use crate::queue::service_bus::{ServiceBusConfig, ServiceBusCredential, ServiceBusQueue};
+use crate::settings::{
+    ConnectionIdentity, Credential, Secret, ServiceBusConnection, Settings, StorageConnection, is_loopback,
+};
+use crate::store::tables::TablesStore;
+
+/// How long a connection may take to come about; what is sent over it has a deadline of its own.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a client's requests go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Anywhere, through the machine's proxy if there is one.
+    Anywhere,
+    /// To this very machine, or to what only it reaches, so that no proxy should see them.
+    ThisMachine,
+}
+
+/// What Azure is reached with.
+pub struct Azure<'a> {
+    settings: &'a Settings,
+    clock: Arc<dyn Clock>,
+    tokens: Arc<TokenSource>,
+    http: OnceCell<reqwest::Client>,
+}
+
+impl<'a> Azure<'a> {
+    /// Nothing is made yet that is not needed.
+    pub fn new(settings: &'a Settings, clock: Arc<dyn Clock>) -> Self {
+        // A managed identity's endpoint is on this very machine, and speaks plain HTTP.
+        let reach = match settings.identity.credential {
+            Credential::ManagedIdentity { .. } => Reach::ThisMachine,
+            Credential::ClientSecret { .. } | Credential::DeveloperTools => Reach::Anywhere,
+        };
+        let tokens = token_source(identity(settings), reach, Arc::clone(&clock));
+        Self { settings, clock, tokens, http: OnceCell::new() }
+    }
+
+    /// Tokens of the identity that calls Azure Resource Manager.
+    pub fn tokens(&self) -> Arc<TokenSource> {
+        Arc::clone(&self.tokens)
+    }
+
+    /// The tables of a storage account.
+    pub fn tables(&self, storage: &StorageConnection) -> anyhow::Result<TablesStore> {
+        let config = storage.tables();
+        let tokens = match storage {
+            StorageConnection::Identity { identity, .. } => self.tokens_of(identity),
+            StorageConnection::Development | StorageConnection::SharedKey { .. } => self.tokens(),
+        };
+        let http = self.client_for(&config.endpoint)?;
+        TablesStore::connect(&config, http, tokens, Arc::clone(&self.clock))
+            .context("AzureWebJobsStorage cannot be used")
+    }
+
+    /// The queues of a namespace.
+    pub fn service_bus(&self, connection: &ServiceBusConnection) -> anyhow::Result<ServiceBusQueue> {
+        let shared_key = |key_name: &str, key: &Secret| ServiceBusCredential::SharedKey {
+            key_name: key_name.to_owned(),
+            key: key.expose().to_owned(),
+        };
+        let (config, tokens) = match connection {
+            ServiceBusConnection::SharedKey { namespace, key_name, key } => {
+                (ServiceBusConfig::namespace(namespace, shared_key(key_name, key)), self.tokens())
+            }
+            ServiceBusConnection::Emulator { endpoint, key_name, key } => {
+                (Ok(ServiceBusConfig::at(endpoint.url().clone(), shared_key(key_name, key))), self.tokens())
+            }
+            ServiceBusConnection::Identity { namespace, identity } => {
+                (ServiceBusConfig::namespace(namespace, ServiceBusCredential::Identity), self.tokens_of(identity))
+            }
+        };
+        let unusable = "ServiceBusConnection cannot be used";
+        let config = config.context(unusable)?;
+        let http = self.client_for(&config.endpoint)?;
+        ServiceBusQueue::new(config, http, tokens, Arc::clone(&self.clock)).context(unusable)
+    }
+
+    /// Tokens of the identity that a connection names: often the one that calls Azure Resource Manager.
+    fn tokens_of(&self, named: &ConnectionIdentity) -> Arc<TokenSource> {
+        let ConnectionIdentity::Managed { client_id } = named else { return self.tokens() };
+        if matches!(&self.settings.identity.credential, Credential::ManagedIdentity { client_id: own, .. } if own == client_id)
+        {
+            return self.tokens();
+        }
+        let platform = self.settings.identity.platform.as_ref();
+        let config = IdentityConfig {
+            client_id: client_id.clone(),
+            identity_endpoint: platform.map(|endpoint| endpoint.as_str().to_owned()),
+            ..IdentityConfig::default()
+        };
+        token_source(config, Reach::ThisMachine, Arc::clone(&self.clock))
+    }
+
+    /// A client for an endpoint; those away from this machine share theirs, and with it their connections.
+    fn client_for(&self, endpoint: &Url) -> anyhow::Result<reqwest::Client> {
+        if is_loopback(endpoint) {
+            return client(Reach::ThisMachine).map_err(anyhow::Error::msg);
+        }
+        if let Some(http) = self.http.get() {
+            return Ok(http.clone());
+        }
+        let http = client(Reach::Anywhere).map_err(anyhow::Error::msg)?;
+        Ok(self.http.get_or_init(|| http).clone())
+    }
+}
+
+fn token_source(config: IdentityConfig, reach: Reach, clock: Arc<dyn Clock>) -> Arc<TokenSource> {
+    Arc::new(TokenSource::new(config, move || client(reach), clock))
+}
+
+/// A client that follows no redirects: what it is authorized with is for the endpoint alone.
+#[expect(clippy::disallowed_methods, reason = "wiring is where clients are made")]
+fn client(reach: Reach) -> Result<reqwest::Client, String> {
+    let builder =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(CONNECT_TIMEOUT);
+    let builder = if reach == Reach::ThisMachine { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
+}
+
+fn identity(settings: &Settings) -> IdentityConfig {
+    let identity = &settings.identity;
+    let mut config = IdentityConfig {
+        tenant_id: identity.tenant_id.clone(),
+        authority_host: Some(identity.authority_host.as_str().to_owned()),
+        ..IdentityConfig::default()
+    };
+    match &identity.credential {
+        Credential::ClientSecret { tenant_id, client_id, secret } => {
+            config.tenant_id = Some(tenant_id.clone());
+            config.client_id = Some(client_id.clone());
+            config.client_secret = Some(secret.expose().to_owned());
+        }
+        Credential::ManagedIdentity { endpoint, client_id, .. } => {
+            config.identity_endpoint = Some(endpoint.as_str().to_owned());
+            config.client_id.clone_from(client_id);
+        }
+        Credential::DeveloperTools => {}
+    }
+    config
+}

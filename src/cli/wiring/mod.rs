@@ -1,0 +1,110 @@
+//! What the services of this command line share before they start: settings read, and the engine put together from them.
+
+mod azure;
+mod backends;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use super::failure::{Exit, Failure};
+use crate::arm::{ArmClient, ArmConfig, Proxy};
+use crate::clock::{Clock, SystemClock};
+use crate::engine::lint::Linter;
+use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use crate::functions::App;
+use crate::ncrontab::Schedule;
+use crate::queue::Queue;
+use crate::rollout::{Policy, Way};
+use crate::settings::{self, Settings, SettingsError};
+
+use azure::Azure;
+pub(super) use backends::{OpenStore, beside_store, queue_file};
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new(error, "correct what is named above; every setting is in local.settings.sample.json")
+            .exit(Exit::Usage)
+    }
+}
+
+/// The settings in `values`.
+pub(super) fn settings(values: &BTreeMap<String, String>) -> Result<Settings, Failure> {
+    Ok(Settings::from_map(values)?)
+}
+
+/// Logs what is odd about the settings, once logging has started.
+pub(super) fn log_remarks(settings: &Settings) {
+    for remark in &settings.remarks {
+        tracing::warn!(setting.name = %remark.name, "{remark}");
+    }
+}
+
+/// Everything the functions work with, over the parts that the settings name; and its store.
+pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let azure = Azure::new(settings, Arc::clone(&clock));
+    let store = OpenStore::open(settings, &azure)?;
+    let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
+    let arm = arm(settings, &azure, Arc::clone(&clock))?;
+    let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
+    let app = App {
+        engine: Engine::new(store.store(), queue, arm, clock, engine_config(settings)),
+        notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
+        poll_schedule,
+    };
+    Ok((app, store))
+}
+
+fn arm(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
+    arm.audience.clone_from(&settings.arm.audience);
+    arm.api_version.clone_from(&settings.arm.api_version);
+    arm.max_concurrency = settings.arm.max_concurrency;
+    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
+    ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
+}
+
+/// The lint, which needs nothing else of a service.
+pub(super) fn linter(settings: &Settings) -> anyhow::Result<Linter> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let arm = arm(settings, &Azure::new(settings, Arc::clone(&clock)), Arc::clone(&clock))?;
+    Ok(Linter::new(arm, clock))
+}
+
+/// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
+pub(super) fn host_parts(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn Queue>, OpenStore)> {
+    let azure = Azure::new(settings, Arc::clone(&clock));
+    let store = OpenStore::open(settings, &azure)?;
+    Ok((backends::queue(settings, &azure, clock)?, store))
+}
+
+fn engine_config(settings: &Settings) -> EngineConfig {
+    let offers = settings.offers.offers.iter().map(|offer| OfferConfig {
+        publisher: offer.publisher.clone(),
+        offer: offer.offer.clone(),
+        plans: offer.plans.iter().map(|plan| (plan.plan.plan.clone(), plan.wanted_version)).collect(),
+        strategy: offer.strategy.clone(),
+        // The other ways come with the parts that open them.
+        ways: offer.access_order.iter().copied().filter(|way| matches!(way, Way::Publisher | Way::HandOver)).collect(),
+        preview_applications: offer.preview_applications.clone(),
+    });
+    EngineConfig {
+        policy: Policy {
+            ways: vec![Way::Publisher, Way::HandOver],
+            verify_after_success: settings.arm.verify_after_success,
+            arm_endpoint: settings.arm.endpoint.as_str().to_owned(),
+            arm_api_version: settings.arm.api_version.clone(),
+        },
+        rollout_queue: settings.queues.rollout_queue.clone(),
+        refresh_queue: settings.queues.refresh_queue.clone(),
+        offers: offers.collect(),
+        mode: match settings.mode {
+            settings::Mode::Observe => Mode::Observe,
+            settings::Mode::Act => Mode::Act,
+        },
+        // So many more than places for calls that these stay filled, and so few that no claim runs out while it waits.
+        looks_at_once: settings.arm.max_concurrency + 64,
+    }
+}
