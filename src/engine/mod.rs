@@ -4,7 +4,8 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are), [`lint`] (whether the published actions are real).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`lint`] (whether the published actions are real),
+//! [`sync`] (what Azure itself shows).
 
 pub mod check;
 pub mod commands;
@@ -16,6 +17,7 @@ pub mod publish;
 pub mod registry;
 pub mod schedule;
 pub mod step;
+pub mod sync;
 pub mod upkeep;
 
 use std::sync::Arc;

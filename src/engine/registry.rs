@@ -268,7 +268,7 @@ fn stated(notification: &Notification) -> String {
 }
 
 /// The message for the check that is under way, if one is.
-fn check_message(deployment: &Deployment, now: Timestamp) -> Option<Outgoing> {
+pub(super) fn check_message(deployment: &Deployment, now: Timestamp) -> Option<Outgoing> {
     let due = deployment.check.as_ref().map(|check| check.due)?;
     let body = Message::CheckDeployment { key: deployment.key.clone() }.to_body();
     Some(Outgoing { id: deployment.check_message_id()?, body, due: (due > now).then_some(due) })

@@ -31,6 +31,10 @@ impl Engine {
         if forgotten > 0 {
             warn!("{forgotten} records were overdue for long and are looked at again");
         }
+        if let Err(error) = self.send_lost_sync().await {
+            // Rollouts do not wait for it.
+            warn!("The sync could not be looked after: {error}");
+        }
         let mut kept_up_at = None;
         let mut has_moved = false;
         loop {

@@ -1,4 +1,5 @@
-//! Deployments: list, show, import and export (JSON, CSV), forget (design §8).
+//! Deployments: list, show, import and export (JSON, CSV), forget, look for
+//! them in Azure (design §8).
 
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use super::App;
 use super::wire::api::{DeploymentView, ImportResult, Page, Problem, RejectedRow};
 use super::wire::import::Rows;
 use super::wire::list::{self, ListQuery};
+use super::wire::sync_view::SyncView;
 use super::wire::{export, problem, views};
+use crate::engine::sync::SyncError;
 use crate::rollout::{DeploymentKey, Plan};
 
 /// How many rows of an import are taken at once.
@@ -80,6 +83,38 @@ pub async fn forget(Extension(app): Extension<Arc<App>>, Path(key): Path<String>
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
         Err(problem::missing(format!("there is no deployment {key}")))
+    }
+}
+
+/// `GET /api/deployments/sync`: the last run of SyncDeployments, under way or ended.
+pub async fn sync(Extension(app): Extension<Arc<App>>) -> Result<Json<SyncView>, Problem> {
+    match app.engine.sync().await? {
+        Some(run) => Ok(Json(run.into())),
+        None => Err(problem::missing("nobody has looked for deployments yet")),
+    }
+}
+
+/// The query of `POST /api/deployments/sync`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncQuery {
+    dry_run: Option<String>,
+}
+
+/// `POST /api/deployments/sync?dryRun=true`: begins a run; the same that is under way is answered with.
+pub async fn start_sync(
+    Extension(app): Extension<Arc<App>>,
+    Query(query): Query<SyncQuery>,
+) -> Result<(StatusCode, Json<SyncView>), Problem> {
+    let is_dry_run = match query.dry_run.as_deref() {
+        Some("true") => true,
+        None | Some("false") => false,
+        Some(_) => return Err(problem::invalid_field("dryRun", "expected true or false")),
+    };
+    match app.engine.start_sync(is_dry_run).await {
+        Ok(run) => Ok((StatusCode::ACCEPTED, Json(run.into()))),
+        Err(error @ SyncError::UnderWay { .. }) => Err(problem::conflict(error.to_string())),
+        Err(SyncError::Engine(error)) => Err(error.into()),
     }
 }
 

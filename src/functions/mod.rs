@@ -12,6 +12,7 @@ pub mod poll_operations;
 pub mod refresh_deployment;
 pub mod rollouts;
 pub mod scheduled_refresh;
+pub mod sync_deployments;
 pub mod wire;
 
 use std::any::Any;
@@ -88,11 +89,13 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/report", get(rollouts::report))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
+        .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
         .route("/PlanRollout", post(plan_rollout::invoke))
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .route("/SyncDeployments", post(sync_deployments::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(after_panic))

@@ -18,6 +18,7 @@ pub mod publish;
 pub mod refresh;
 pub mod resource_id;
 pub mod retry;
+pub mod sighting;
 pub mod strategy;
 pub mod submission;
 pub mod tally;

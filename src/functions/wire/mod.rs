@@ -10,6 +10,7 @@ pub mod list;
 pub mod problem;
 pub mod publish_request;
 pub mod report;
+pub mod sync_view;
 pub mod views;
 
 /// Why an answer is a failure: put into its extensions, so that the log has it in one line with the invocation's id.

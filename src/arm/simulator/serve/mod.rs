@@ -1,6 +1,7 @@
 //! The simulator's HTTP side: connections, the order of checks, and which answer belongs to which path.
 
 pub(super) mod identity;
+mod inventory;
 mod pages;
 mod refresh;
 
@@ -46,16 +47,18 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
     let _under_way = UnderWay::new(&shared);
     let (head, body) = request.into_parts();
-    if !hyper::body::Body::is_end_stream(&body) {
-        let _ = body.collect().await;
-    }
+    let body = if hyper::body::Body::is_end_stream(&body) {
+        Bytes::new()
+    } else {
+        body.collect().await.map(|body| body.to_bytes()).unwrap_or_default()
+    };
     if shared.config.keep_requests > 0 {
         keep(&shared, &head);
     }
     if !shared.config.latency.is_zero() {
         tokio::time::sleep(shared.config.latency).await;
     }
-    match act(&shared, &head) {
+    match act(&shared, &head, &body) {
         Act::Answer(response) => {
             let failed = response.status().is_client_error() || response.status().is_server_error();
             if failed && response.headers().contains_key(RETRY_AFTER) {
@@ -72,19 +75,24 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// The checks in ARM's order: who calls, whether the subscription is throttled, then what is asked.
-fn act(shared: &Shared, head: &http::request::Parts) -> Act {
+fn act(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Act {
     let path = head.uri.path();
     if path == "/msi/token" {
         return identity::answer(shared, head).into();
     }
     let now = shared.config.clock.now();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let Some((subscription, rest)) = in_subscription(&segments) else {
+    let in_subscription = in_subscription(&segments);
+    let is_tenant_wide = segments.len() == 1 || segments.first().is_some_and(|first| *first == "providers");
+    if in_subscription.is_none() && !is_tenant_wide {
         return nothing_here().into();
-    };
+    }
     if let Err(reply) = authenticated(shared, &head.headers, now) {
         return reply.into();
     }
+    let Some((subscription, rest)) = in_subscription else {
+        return inventory::tenant_wide(shared, head, &segments, body).into();
+    };
     let subscription = subscription.to_ascii_lowercase();
     if let Some(reply) = throttled(shared, &subscription, now) {
         return reply.into();
@@ -105,6 +113,9 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
             if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
         {
             pages::list(shared, head, &subscription, Some(group)).into()
+        }
+        (&Method::GET, [groups]) if is(groups, "resourceGroups") => {
+            inventory::list_groups(shared, head, &subscription).into()
         }
         (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [groups, _, _, provider, applications, _])
