@@ -116,12 +116,7 @@ impl ArmClient {
         self.query(MANAGED_GROUPS, subscriptions, |item, _| item.group()).await
     }
 
-    async fn query(
-        &self,
-        query: &str,
-        subscriptions: &[&str],
-        read: impl Fn(Item, &RawValue) -> Option<Row>,
-    ) -> Rows {
+    async fn query(&self, query: &str, subscriptions: &[&str], read: impl Fn(Item, &RawValue) -> Option<Row>) -> Rows {
         let mut rows = Rows { rows: Vec::new(), unreadable: 0, end: ListEnd::Complete };
         let (mut token, mut read_rows) = (None::<String>, 0);
         let mut seen = HashSet::new();
@@ -155,7 +150,8 @@ impl ArmClient {
                     break stopped("ResultTruncated", "Resource Graph says that it left something out".to_owned());
                 }
                 None if page.total_records.is_some_and(|total| total > read_rows) => {
-                    let message = format!("Resource Graph gave {read_rows} rows of {}", page.total_records.unwrap_or(0));
+                    let message =
+                        format!("Resource Graph gave {read_rows} rows of {}", page.total_records.unwrap_or(0));
                     break stopped("ResultTruncated", message);
                 }
                 None => break ListEnd::Complete,
@@ -184,7 +180,8 @@ impl ArmClient {
         }
         let is_object = received.body.trim_ascii_start().starts_with(b"{");
         let page: Option<GraphPage> = is_object.then(|| serde_json::from_slice(&received.body).ok()).flatten();
-        let mut page = page.ok_or_else(|| stopped("UnreadableBody", "Resource Graph's answer cannot be read".to_owned()))?;
+        let mut page =
+            page.ok_or_else(|| stopped("UnreadableBody", "Resource Graph's answer cannot be read".to_owned()))?;
         page.is_limited = is_header(&received.headers, "x-ms-tenant-subscription-limit-hit", "true");
         Ok(page)
     }
@@ -290,7 +287,9 @@ mod tests {
 
     #[test]
     fn a_truncated_answer_is_known_in_any_spelling() {
-        for (text, truncated) in [("\"true\"", true), ("true", true), ("\"false\"", false), ("7", false), ("null", false)] {
+        for (text, truncated) in
+            [("\"true\"", true), ("true", true), ("\"false\"", false), ("7", false), ("null", false)]
+        {
             assert_eq!(serde_json::from_str::<Truncated>(text).unwrap().0, truncated, "{text}");
         }
     }

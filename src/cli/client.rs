@@ -16,6 +16,7 @@ use super::failure::{Exit, Failure};
 use crate::functions::wire::api::{
     DeploymentRow, ImportResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest, RefreshWord,
 };
+use crate::functions::wire::sync_view::SyncView;
 use crate::settings::{Endpoint, Secret, is_loopback};
 
 /// How long connecting may take.
@@ -303,6 +304,13 @@ impl ApiClient {
     pub async fn import_rows(&self, rows: &[DeploymentRow]) -> Result<ImportResult, ClientError> {
         let body = Body::json("import the deployments", &rows)?;
         self.import(body.bytes, BodyFormat::Json).await
+    }
+
+    /// Begins to look for deployments in Azure.
+    pub async fn start_sync(&self, is_dry_run: bool) -> Result<SyncView, ClientError> {
+        let action = "look for deployments";
+        let path = format!("/api/deployments/sync?dryRun={is_dry_run}");
+        self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
     }
 
     /// Forgets a deployment.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,8 +12,9 @@ use serde_json::Value;
 use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::output;
-use super::plain_text::{counted, table};
+use super::plain_text::{counted, plain, table};
 use crate::functions::wire::api::DeploymentView;
+use crate::rollout::sighting::Discovery;
 use crate::rollout::{ApplicationId, DeploymentKey};
 
 const IMPORT_HELP: &str = "\
@@ -30,6 +32,18 @@ What is gone is left out. In CSV a cell that a spreadsheet would run begins with
 Examples:
   permafresh deployments export deployments.csv
   permafresh deployments export --format json | jq -r '.[].applicationId'";
+
+const SYNC_HELP: &str = "\
+The service looks through all that its identity can see: subscriptions, Azure Resource Graph, the applications of each
+subscription, and who manages its resource groups. What is new is registered. What is missing is read once more, and only
+Azure's answer that it is not there counts as gone. It does so daily by itself.
+
+Examples:
+  permafresh deployments sync --dry-run
+  permafresh deployments sync --dry-run --json | jq '.differences[] | select(.difference == \"missing\")'";
+
+/// How often a run is looked at while it goes on.
+const SYNC_LOOK: Duration = Duration::from_secs(1);
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
@@ -83,6 +97,19 @@ pub enum DeploymentsCommand {
         /// Only those of this plan
         #[arg(long, requires_all = ["publisher", "offer"])]
         plan: Option<String>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Look for deployments in Azure, and for those that are gone
+    #[command(after_help = SYNC_HELP)]
+    Sync {
+        /// Only say what differs; change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -152,6 +179,7 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
                 .collect();
             export(&ApiClient::new(&service)?, &file, format, &query).await
         }
+        DeploymentsCommand::Sync { dry_run, json, service } => sync(&ApiClient::new(&service)?, dry_run, json).await,
         DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
             output::say("forgotten");
@@ -279,6 +307,56 @@ async fn export(client: &ApiClient, file: &Path, format: BodyFormat, query: &str
     written?;
     output::say(&format!("written to {}", file.display()));
     Ok(Exit::Success)
+}
+
+/// Begins a run and waits for its end.
+async fn sync(client: &ApiClient, dry_run: bool, json: bool) -> Result<Exit, Failure> {
+    let mut run = client.start_sync(dry_run).await?;
+    let id = run.id.clone();
+    let mut state = String::new();
+    while run.ended_at.is_none() {
+        if run.state != state {
+            output::say(&format!("{}: {} found so far", run.state, counted(run.counts.found, "deployment")));
+            state.clone_from(&run.state);
+        }
+        tokio::time::sleep(SYNC_LOOK).await;
+        run = client.get("look at the sync", "/api/deployments/sync").await?;
+        if run.id != id {
+            let error = anyhow::anyhow!("another sync has begun meanwhile");
+            return Err(Failure::new(error, "look at that one with GET /api/deployments/sync"));
+        }
+    }
+    for problem in &run.problems {
+        output::say(&format!("warning: {}", plain(problem)));
+    }
+    if json {
+        output::print_json(&run)?;
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = run.differences.iter().map(|of| [of.application_id.to_string(), what(&of.discovery)]).collect();
+    if !rows.is_empty() {
+        output::print(&table(["APPLICATION", "DIFFERENCE"], &rows))?;
+    }
+    let counts = run.counts;
+    output::print(&format!(
+        "{} found in {}: {} new, {} back, {} changed, {} missing\n",
+        counted(counts.found, "deployment"),
+        counted(counts.subscriptions, "subscription"),
+        counts.new,
+        counts.back,
+        counts.changed,
+        counts.missing
+    ))?;
+    Ok(Exit::Success)
+}
+
+fn what(discovery: &Discovery) -> String {
+    match discovery {
+        Discovery::New => "new".to_owned(),
+        Discovery::Back => "back: it was taken for gone".to_owned(),
+        Discovery::Changed { members } => format!("changed: {}", members.join(", ")),
+        Discovery::Missing => "missing: in none of Azure's lists".to_owned(),
+    }
 }
 
 fn by_extension(file: &Path) -> Option<FileFormat> {

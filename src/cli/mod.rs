@@ -71,7 +71,7 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import, export and forget deployments
+    /// List, import, export, look for and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
 }

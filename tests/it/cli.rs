@@ -71,6 +71,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "local",
         "handler",
         "package",
+        "lint",
         "publish",
         "rollout",
         "rollout list",
@@ -85,6 +86,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments list",
         "deployments import",
         "deployments export",
+        "deployments sync",
         "deployments forget",
     ] {
         let mut arguments: Vec<_> = words.split_whitespace().collect();

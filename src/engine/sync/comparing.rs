@@ -37,8 +37,11 @@ impl View {
             return false;
         }
         let subscription = deployment.application_id.subscription();
-        let was_read =
-            if self.listed.contains(subscription) { !self.unread.contains(subscription) } else { self.has_all_subscriptions };
+        let was_read = if self.listed.contains(subscription) {
+            !self.unread.contains(subscription)
+        } else {
+            self.has_all_subscriptions
+        };
         was_read && !short(deployment.key.as_str()).is_some_and(|key| self.found.contains(&key))
     }
 }

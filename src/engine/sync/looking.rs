@@ -140,12 +140,7 @@ impl Engine {
     }
 
     /// Both questions to Resource Graph; how long to wait where it asks for patience.
-    async fn ask_the_graph(
-        &self,
-        run: &mut SyncRun,
-        share: &Share,
-        seen: &mut Seen,
-    ) -> Option<std::time::Duration> {
+    async fn ask_the_graph(&self, run: &mut SyncRun, share: &Share, seen: &mut Seen) -> Option<std::time::Duration> {
         let ids: Vec<&str> = share.subscriptions.iter().map(|entry| entry.id.as_str()).collect();
         let mut is_whole = true;
         for source in [Source::Graph, Source::Group] {

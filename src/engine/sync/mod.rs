@@ -20,8 +20,8 @@ use crate::arm::inventory::Subscription;
 use crate::queue::{Message, Outgoing};
 use crate::rollout::sighting::Discovery;
 use crate::rollout::{ApplicationId, RemoteError, RetryPolicy, Timestamp};
-use crate::store::document::{self, Document};
 use crate::store::Versioned;
+use crate::store::document::{self, Document};
 
 /// How long one message goes on: well below the function timeout.
 const BUDGET: Duration = Duration::from_secs(60);

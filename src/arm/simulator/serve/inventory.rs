@@ -71,7 +71,8 @@ pub(super) fn list_groups(shared: &Shared, head: &http::request::Parts, subscrip
     if let Some(reply) = world.scripted(Area::Groups) {
         return reply;
     }
-    let mut value = vec![json!({"id": format!("/subscriptions/{subscription}/resourceGroups/rg-apps"), "name": "rg-apps"})];
+    let mut value =
+        vec![json!({"id": format!("/subscriptions/{subscription}/resourceGroups/rg-apps"), "name": "rg-apps"})];
     value.extend(world.specs_in(subscription).map(managed_group));
     Reply::json(200, json!({ "value": value }).to_string())
 }
