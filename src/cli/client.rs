@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Exit, Failure};
 use crate::functions::wire::api::{
-    DeploymentRow, ImportResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest, RefreshWord,
+    DeploymentRow, ImportResult, LintResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest,
+    RefreshWord,
 };
 use crate::functions::wire::sync_view::SyncView;
 use crate::settings::{Endpoint, Secret, is_loopback};
@@ -198,6 +199,13 @@ impl ApiClient {
         let action = "take the offer publish";
         let body = Body::json(action, request)?;
         self.read(action, self.send(action, Method::POST, "/api/offer-publishes", Some(body)).await?).await
+    }
+
+    /// What the lint says of a version that the service knows.
+    pub async fn lint(&self, request: &PublishRequest) -> Result<LintResult, ClientError> {
+        let action = "lint the version";
+        let body = Body::json(action, request)?;
+        self.read(action, self.send(action, Method::POST, "/api/offer-publishes/lint", Some(body)).await?).await
     }
 
     /// Reads one thing.

@@ -10,9 +10,12 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{counted, plain};
 use super::{output, wiring};
+use crate::functions::wire::api::PublishRequest;
+use crate::rollout::Version;
 use crate::rollout::lint::{AllowedActions, Finding, Rule, Severity};
 use crate::settings;
 
@@ -22,7 +25,7 @@ role definition (actions, notActions, dataActions, notDataActions), or an array 
 to a line; # begins a comment.
 
 Who is asked: ARM_ENDPOINT, as the identity of AZURE_…, a managed identity, or whoever signed in with `az login`. It needs
-Microsoft.Authorization/providerOperations/read.
+Microsoft.Authorization/providerOperations/read. With --offer the service is asked, which looks as its own identity.
 
 Exit codes: 0 nothing is rejected; 5 something is; with --strict also where there is a warning, such as a provider that could
 not be read; 1 the file cannot be read; 2 the command line or a setting is wrong.
@@ -30,6 +33,7 @@ not be read; 1 the file cannot be read; 2 the command line or a setting is wrong
 Examples:
   permafresh lint 'Microsoft.Web/sites/restart/action;Microsoft.Web/sites/stop/action'
   permafresh lint --file technical-configuration.json --strict --json
+  permafresh lint --publisher fabrikam --offer ledger --plan standard --version 1.4.0
   permafresh lint --data-action Microsoft.KeyVault/vaults/secrets/getSecret/action";
 
 /// Check the actions that a plan allows against what Azure's providers offer
@@ -41,7 +45,7 @@ Examples:
 #[command(after_help = HELP)]
 pub struct LintArgs {
     /// Control actions; ; may stand between them
-    #[arg(required_unless_present_any = ["data_actions", "file"])]
+    #[arg(required_unless_present_any = ["data_actions", "file", "offer"])]
     actions: Vec<String>,
     /// Data action; may be given several times
     #[arg(long = "data-action", value_name = "ACTION")]
@@ -49,32 +53,65 @@ pub struct LintArgs {
     /// File with actions, or - for stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// A published version of this offer instead, as the service saw it in Partner Center; with the three below
+    #[arg(long, requires_all = ["publisher", "plan", "version"], conflicts_with_all = ["actions", "data_actions", "file"])]
+    offer: Option<String>,
+    /// Its publisher
+    #[arg(long, requires = "offer")]
+    publisher: Option<String>,
+    /// Its plan
+    #[arg(long, requires = "offer")]
+    plan: Option<String>,
+    /// The version
+    #[arg(long, requires = "offer")]
+    version: Option<Version>,
     /// Count warnings too
     #[arg(long)]
     strict: bool,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
+    /// Which service, for --offer.
+    #[command(flatten)]
+    service: ServiceArgs,
 }
 
 /// Looks at the actions and says what is wrong with them.
 pub async fn run(args: LintArgs) -> Result<Exit, Failure> {
+    let findings = if args.offer.is_some() { published(&args).await? } else { typed(&args).await? };
+    report(&findings, args.json)?;
+    let counts = |finding: &Finding| finding.severity == Severity::Rejected || args.strict;
+    Ok(if findings.iter().any(counts) { Exit::LintRejected } else { Exit::Success })
+}
+
+/// The service looks at a version that it saw.
+async fn published(args: &LintArgs) -> Result<Vec<Finding>, Failure> {
+    let text = |text: &Option<String>| text.as_deref().map(Value::from);
+    let request = PublishRequest {
+        publisher: text(&args.publisher),
+        offer: text(&args.offer),
+        plan: text(&args.plan),
+        version: args.version.map(|version| version.to_string().into()),
+        ..PublishRequest::default()
+    };
+    Ok(ApiClient::new(&args.service)?.lint(&request).await?.findings)
+}
+
+/// Looks at what was typed, or stands in a file.
+async fn typed(args: &LintArgs) -> Result<Vec<Finding>, Failure> {
     let mut actions = match &args.file {
         Some(file) => actions_in(file)?,
         None => AllowedActions::default(),
     };
-    actions.control.extend(args.actions);
-    actions.data.extend(args.data_actions);
+    actions.control.extend(args.actions.iter().cloned());
+    actions.data.extend(args.data_actions.iter().cloned());
     if actions.is_empty() {
         output::say("there are no actions to look at");
     }
     let settings = wiring::settings(&settings::environment())?;
     let linter = wiring::linter(&settings)
         .map_err(|error| Failure::new(error, "correct the setting that names it").exit(Exit::Usage))?;
-    let findings = linter.lint(&actions).await;
-    report(&findings, args.json)?;
-    let counts = |finding: &Finding| finding.severity == Severity::Rejected || args.strict;
-    Ok(if findings.iter().any(counts) { Exit::LintRejected } else { Exit::Success })
+    Ok(linter.lint(&actions).await)
 }
 
 fn report(findings: &[Finding], json: bool) -> Result<(), Failure> {
@@ -89,11 +126,8 @@ fn report(findings: &[Finding], json: bool) -> Result<(), Failure> {
     }
     output::print(&text)?;
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;
-    output::say(&format!(
-        "{} rejected, {}",
-        counted(count(Severity::Rejected), "entry").replace("entrys", "entries"),
-        counted(count(Severity::Warning), "warning")
-    ));
+    let warnings = counted(count(Severity::Warning), "warning");
+    output::say(&format!("rejected: {}; {warnings}", count(Severity::Rejected)));
     if findings.iter().any(|finding| finding.rule == Rule::NotChecked) {
         output::say("hint: sign in with `az login`, or set AZURE_…, so that every provider can be read");
     }

@@ -1,21 +1,46 @@
 //! A dry run: who a publish would call, in which wave, and who would be skipped and why. Writes nothing.
 
+use super::publish::PublishError;
 use super::{Engine, EngineError};
 use crate::rollout::eligibility::{Eligibility, eligibility};
 use crate::rollout::lint::Finding;
 use crate::rollout::strategy::Canaries;
-use crate::rollout::{ApplicationId, OfferPublish, SkipReason, Strategy};
+use crate::rollout::{ApplicationId, HandOver, OfferPublish, SkipReason, Strategy, Version, Way};
 use crate::store::PageRequest;
 
 /// What a publish would do.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DryRun {
-    /// Who would be called, with the wave, in the order of waves.
-    pub called: Vec<(ApplicationId, u32)>,
+    /// Why the publish itself would be refused now, if it would.
+    pub refused: Option<String>,
+    /// Who would be called, in the order of waves.
+    pub called: Vec<Call>,
     /// Who would be skipped, and why.
-    pub skipped: Vec<(ApplicationId, SkipReason)>,
+    pub skipped: Vec<(Member, SkipReason)>,
     /// What the lint says of the version's actions.
     pub lint: Vec<Finding>,
+}
+
+/// A deployment that a publish is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// The deployment.
+    pub application_id: ApplicationId,
+    /// The version it has, as far as that is known.
+    pub version_before: Option<Version>,
+}
+
+/// A deployment that would be called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// The deployment.
+    pub member: Member,
+    /// In which wave.
+    pub wave: u32,
+    /// The way that would be tried first.
+    pub way: Way,
+    /// What the customer would have to run, where that is the way.
+    pub hand_over: Option<HandOver>,
 }
 
 impl Engine {
@@ -26,6 +51,16 @@ impl Engine {
 
     /// What `publish` would do to the deployments that are known now.
     pub async fn dry_run(&self, publish: &OfferPublish) -> Result<DryRun, EngineError> {
+        let refused = match self.refuse_or_supersede(publish).await {
+            Ok(_) => None,
+            Err(PublishError::Engine(error)) => return Err(error),
+            Err(refused) => Some(refused.to_string()),
+        };
+        if publish.is_record_only() {
+            return Ok(DryRun { refused, ..DryRun::default() });
+        }
+        let policy = self.policy_for(&publish.plan);
+        let way = policy.ways.first().copied().unwrap_or(Way::HandOver);
         let previews = self.previews(&publish.plan);
         let named = match &publish.strategy.canaries {
             Canaries::Named(ids) => ids.iter().map(ApplicationId::key).collect(),
@@ -37,11 +72,14 @@ impl Engine {
             let deployments = self.store.deployments(Some(&publish.plan), &page).await?;
             for deployment in deployments.items {
                 let deployment = deployment.value;
-                match eligibility(&deployment, publish, previews) {
+                let version_before = deployment.known_version();
+                let eligibility = eligibility(&deployment, publish, previews);
+                let member = Member { application_id: deployment.application_id, version_before };
+                match eligibility {
                     Eligibility::Outside => {}
-                    Eligibility::Skipped(why) => skipped.push((deployment.application_id, why)),
-                    Eligibility::Member if named.contains(&deployment.key) => first.push(deployment.application_id),
-                    Eligibility::Member => others.push(deployment.application_id),
+                    Eligibility::Skipped(why) => skipped.push((member, why)),
+                    Eligibility::Member if named.contains(&deployment.key) => first.push(member),
+                    Eligibility::Member => others.push(member),
                 }
             }
             match deployments.next {
@@ -57,12 +95,16 @@ impl Engine {
             .into_iter()
             .chain(others)
             .enumerate()
-            .map(|(at, id)| (id, u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX)))
+            .map(|(at, member)| {
+                let hand_over = (way == Way::HandOver)
+                    .then(|| HandOver::new(&member.application_id, publish.version, None, &policy));
+                Call { member, wave: u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX), way, hand_over }
+            })
             .collect();
-        let lint = match &publish.actions {
-            Some(actions) => self.lint(actions).await,
+        let lint = match self.published_actions(publish).await? {
+            Some(actions) => self.lint(&actions).await,
             None => Vec::new(),
         };
-        Ok(DryRun { called, skipped, lint })
+        Ok(DryRun { refused, called, skipped, lint })
     }
 }

@@ -12,8 +12,8 @@ use super::{Engine, EngineError};
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::rollout::lint::{AllowedActions, Finding, Provider, Providers, lint, namespaces, rejection};
-use crate::rollout::{Rollout, Timestamp};
-use crate::store::Versioned;
+use crate::rollout::{OfferPublish, Rollout, Timestamp};
+use crate::store::{Versioned, published};
 
 /// How long operations are taken for what they are; providers get new ones every few weeks.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -90,18 +90,37 @@ impl Engine {
         self.linter.lint(actions).await
     }
 
+    /// The actions that a version allows: those that whoever announced it named, else those that Partner Center showed.
+    pub async fn published_actions(&self, publish: &OfferPublish) -> Result<Option<AllowedActions>, EngineError> {
+        if let Some(actions) = &publish.actions {
+            return Ok(Some(actions.clone()).filter(|actions| !actions.is_empty()));
+        }
+        let known = published::snapshot(&*self.store, &publish.plan, publish.version).await?;
+        let package = known.map(|known| known.value.package).filter(|of| of.customer_actions_enabled != Some(false));
+        Ok(package
+            .map(|package| AllowedActions {
+                control: package.allowed_control_actions,
+                data: package.allowed_data_actions,
+            })
+            .filter(|actions| !actions.is_empty()))
+    }
+
     /// Looks at the actions of a rollout that is about to begin; whether it is parked for them.
     pub(super) async fn park_by_lint(&self, rollout: &mut Versioned<Rollout>) -> Result<bool, EngineError> {
         let id = rollout.value.id;
-        let Some(actions) = rollout.value.wants_lint() else { return Ok(false) };
-        let mut findings = self.lint(actions).await;
+        if !rollout.value.wants_lint() {
+            return Ok(false);
+        }
+        let Some(actions) = self.published_actions(&rollout.value.publish).await? else { return Ok(false) };
+        let mut findings = self.lint(&actions).await;
         for finding in &findings {
             warn!(rollout.id = %id, lint.rule = ?finding.rule, "Rollout {id}: {finding}");
         }
         let why = rejection(&findings);
         findings.truncate(MOST_FINDINGS);
-        rollout.value.note_lint(findings, why.as_deref());
-        if why.is_none() {
+        let is_rejected = why.is_some();
+        rollout.value.note_lint(findings, why);
+        if !is_rejected {
             // Saved with what comes next.
             return Ok(false);
         }

@@ -4,12 +4,14 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are), [`lint`] (whether the published actions are real),
-//! [`sync`] (what Azure itself shows).
+//! steps in), [`registry`] and [`check`] (which deployments there are), [`sync`] (what Azure itself shows), [`watch`] (what
+//! Partner Center has published), [`vetting`] (whether that is worth a rollout) and [`lint`] (whether its actions are real).
 
 pub mod check;
 pub mod commands;
 pub mod dry_run;
+pub mod joining;
+pub mod last_good;
 pub mod lint;
 pub mod planning;
 pub mod polling;
@@ -19,6 +21,8 @@ pub mod schedule;
 pub mod step;
 pub mod sync;
 pub mod upkeep;
+pub mod vetting;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -98,6 +102,7 @@ pub struct Engine {
     config: EngineConfig,
     claiming: tokio::sync::Mutex<()>,
     linter: lint::Linter,
+    watch: Option<watch::Watch>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -113,7 +118,12 @@ impl Engine {
         config: EngineConfig,
     ) -> Self {
         let linter = lint::Linter::new(arm.clone(), Arc::clone(&clock));
-        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()), linter }
+        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()), linter, watch: None }
+    }
+
+    /// The same engine, which watches Partner Center.
+    pub fn with_watch(self, watch: watch::Watch) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Where state is kept; for what only reads.

@@ -35,18 +35,31 @@ impl Engine {
                 }
                 return Ok(());
             }
+            if let Some(why) = self.vet(&rollout.value).await? {
+                info!(rollout.id = %id, "Rollout {id} does not begin: {why}");
+                rollout.value.park(why);
+                self.store.save_rollout(&rollout).await?;
+                return Ok(());
+            }
             if self.park_by_lint(&mut rollout).await? {
                 return Ok(());
             }
             let whole = self.count_meant(&rollout.value.publish).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.
-            if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
+            let has_begun = rollout.value.state == RolloutState::Running;
+            let Rollout { publish, .. } = &rollout.value;
+            if has_begun && publish.audience == Audience::All && !publish.strategy.has_canaries() {
                 self.raise_wanted(&rollout.value).await?;
             }
             let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
-            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            if has_begun {
+                info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            } else {
+                let why = rollout.value.state.why().unwrap_or_default();
+                info!(rollout.id = %id, "Rollout {id} is {}: {why}", rollout.value.state.name());
+            }
         }
         if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {
             return Ok(());
@@ -145,8 +158,10 @@ impl Engine {
         let mut refreshes = Vec::with_capacity(deployments.len());
         let mut messages = Vec::new();
         for deployment in deployments {
-            let planned =
-                Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave);
+            let planned = Refresh {
+                version_before: deployment.known_version(),
+                ..Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave)
+            };
             let event = match eligibility(deployment, publish, previews) {
                 Eligibility::Outside => continue,
                 Eligibility::Skipped(why) => Some(Event::Skip { why }),

@@ -124,7 +124,7 @@ impl Engine {
         }
         let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let mut writes = Vec::new();
+        let (mut writes, mut joiners) = (Vec::new(), Vec::new());
         for (key, known) in keys.iter().zip(known) {
             let lines = &lines[key];
             let before = known.as_ref().map(|known| known.value.clone());
@@ -141,9 +141,11 @@ impl Engine {
                 imported.updated += lines.len();
             } else {
                 deployment.value.updated_at = now;
+                joiners.extend(deployment.value.joiner_after(before.as_ref(), now));
                 writes.push(deployment);
             }
         }
+        self.expect_joiners(joiners).await?;
         let saved = self.store.save_deployments(&writes).await?;
         let (mut again, mut messages) = (Vec::new(), Vec::new());
         for (saved, write) in saved.iter().zip(&writes) {
@@ -293,5 +295,6 @@ fn merge(deployment: &mut Deployment, import: &Import) {
     if import.is_vouched && deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
+        deployment.applied = None;
     }
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::{Engine, EngineError, Mode, refresh_message};
 use crate::arm::Posted;
 use crate::rollout::{
-    Actor, Applied, Deployment, DeploymentKey, Event, Next, Policy, Readiness, Refresh, RefreshState, Rollout,
+    Actor, Deployment, DeploymentKey, Event, Next, Policy, Purpose, Readiness, Refresh, RefreshState, Rollout,
     RolloutId, RolloutState, SkipReason, Timestamp,
 };
 use crate::store::Versioned;
@@ -131,10 +131,9 @@ impl Engine {
                 return Ok(());
             }
         };
-        if matches!(next.state, RefreshState::Succeeded { .. }) {
+        if let Some(past) = next.past(now) {
             // First, and harmless if the race is lost: who won it learned the same.
-            let applied = Applied { version: next.version, rollout_id: next.rollout_id, at: now };
-            self.store.record_applied(&next.key, &applied).await?;
+            self.store.record_past(&next.key, &past).await?;
         }
         match self.save_refresh(&refresh.with(next)).await? {
             Some(saved) => self.follow_up(&saved.value, action).await,
@@ -167,6 +166,11 @@ fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode,
         _ => return Some(Event::PutBack),
     }
     let deployment = deployment?;
+    let newer = deployment.applied.as_ref().is_some_and(|applied| applied.version > rollout.publish.version);
+    if newer && rollout.publish.purpose == Purpose::RollOut {
+        // Another rollout has been there since this one was planned.
+        return Some(Event::Skip { why: SkipReason::NewerApplied });
+    }
     match deployment.readiness() {
         Readiness::Ready => None,
         // Its check comes first; should that be lost, the timer finds it.

@@ -83,10 +83,12 @@ pub fn router(handle: Handle) -> Router {
             post(notification::post).layer(DefaultBodyLimit::max(notification::BODY_LIMIT)),
         )
         .route("/api/offer-publishes", post(offer_publishes::post))
+        .route("/api/offer-publishes/lint", post(offer_publishes::lint))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
         .route("/api/rollouts/{id}/report", get(rollouts::report))
+        .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))

@@ -6,11 +6,13 @@
 //! published actions real).
 
 pub mod answer;
+pub mod changes;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
+pub mod joining;
 pub mod lifecycle;
 pub mod lint;
 pub mod package;
@@ -24,13 +26,15 @@ pub mod submission;
 pub mod tally;
 pub mod version;
 pub mod wanted;
+pub mod watch;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
-pub use deployment::{Applied, Deployment, Readiness};
+pub use changes::Changes;
+pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};
 pub use hand_over::{HandOver, Way};
-pub use lifecycle::{Command, Review, Rollout, RolloutState};
+pub use lifecycle::{Command, Retried, Review, Rollout, RolloutState};
 pub use package::{Authorization, CloudAccess, Package};
 pub use publish::{Audience, OfferPublish, Plan, Purpose, RolloutId, Target};
 pub use refresh::{Event, Evidence, Next, Policy, Refresh, RefreshState, SkipReason};

@@ -5,6 +5,7 @@
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
 pub mod document;
+pub mod published;
 pub mod sqlite;
 pub mod tables;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 use document::DocumentName;
 
@@ -171,9 +172,9 @@ pub trait Store: Send + Sync + 'static {
     async fn count_deployments(&self, plan: &Plan) -> Result<u64, StoreError>;
     /// Deployments whose [`Deployment::check`] is due at or before `now`, the longest due first.
     async fn due_checks(&self, now: Timestamp, at_most: usize) -> Result<Vec<Versioned<Deployment>>, StoreError>;
-    /// Notes the version a refresh brought, whatever else changes in the record meanwhile; an older note loses. A deployment
+    /// Notes how a refresh ended ([`Deployment::note_past`]), whatever else changes in the record meanwhile. A deployment
     /// that is not stored stays so.
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError>;
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError>;
     /// Removes deployments that are gone since before `before`; returns how many.
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError>;
     /// Removes one deployment, guarded.

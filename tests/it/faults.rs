@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use permafresh::rollout::{Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp};
+use permafresh::rollout::{
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp,
+};
 use permafresh::store::document::DocumentName;
 use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use serde_json::Value;
@@ -224,7 +226,7 @@ faulty_store! {
     Read deployments_after(plan: &Plan, after: Option<&DeploymentKey>, at_most: usize) -> Vec<Deployment>;
     Read count_deployments(plan: &Plan) -> u64;
     Read due_checks(now: Timestamp, at_most: usize) -> Vec<Versioned<Deployment>>;
-    Effect record_applied(key: &DeploymentKey, applied: &Applied) -> ();
+    Effect record_past(key: &DeploymentKey, past: &PastRefresh) -> ();
     Read forget_gone(before: Timestamp) -> usize;
     Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
     Read document(collection: &'static str, name: &DocumentName) -> Option<Versioned<Value>>;

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use permafresh::arm::simulator::{Area, Reply};
+use permafresh::rollout::watch::Snapshot;
+use permafresh::rollout::{Package, Plan};
+use permafresh::store::{Versioned, document};
 use serde_json::{Value, json};
 
 use crate::world::{World, application, one_wave, publish};
@@ -133,4 +136,75 @@ async fn what_is_no_list_of_actions_is_refused_by_name() {
         let (status, problem) = world.post("/api/offer-publishes", &publish(json!({ "expected": expected }))).await;
         assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{problem}");
     }
+}
+
+#[tokio::test]
+async fn the_api_lints_a_version_that_it_is_told_of_or_has_seen_and_says_so_where_it_has_not() {
+    let world = world().await;
+    let body = |changes: Value| {
+        let mut body = publish(changes);
+        body.as_object_mut().unwrap().remove("target");
+        body
+    };
+    let expected = json!({"expected": {"allowedCustomerActions": ["Microsoft.Web/sites/restrat/action"]}});
+    let (status, result) = world.post("/api/offer-publishes/lint", &body(expected)).await;
+    assert_eq!(
+        (status, &result["rejected"], &result["findings"][0]["rule"]),
+        (StatusCode::OK, &json!(true), &json!("noSuchAction"))
+    );
+    assert_eq!(world.get("/api/rollouts").await["value"], json!([]), "nothing was begun");
+    assert_eq!(world.post("/api/offer-publishes/lint", &body(json!({}))).await.0, StatusCode::NOT_FOUND);
+
+    let (plan, _) = Plan::parse("fabrikam", "ledger", "standard").unwrap();
+    let snapshot = Snapshot {
+        plan,
+        version: "1.5.0".parse().unwrap(),
+        package: Package {
+            allowed_control_actions: vec!["Microsoft.KeyVault/vaults/secrets/getSecret/action".to_owned()],
+            ..Package::default()
+        },
+        instance_id: "1".to_owned(),
+        read_at: world.now(),
+        is_restated: false,
+    };
+    document::save(&*world.store, &Versioned::new(snapshot)).await.unwrap();
+    let (_, result) = world.post("/api/offer-publishes/lint", &body(json!({}))).await;
+    assert_eq!(result["findings"][0]["rule"], "wrongBox", "{result}");
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    let parked = world.settle(id, HOUR).await;
+    assert_eq!((&parked["state"], &parked["lint"][0]["rule"]), (&json!("paused"), &json!("wrongBox")), "{parked}");
+    assert_eq!(world.simulator.stats().posts, 0);
+}
+
+#[tokio::test]
+async fn a_pipeline_learns_from_the_exit_code() {
+    let world = world().await;
+    let environment = [
+        ("ARM_ENDPOINT", world.simulator.endpoint().as_str().to_owned()),
+        ("IDENTITY_ENDPOINT", world.simulator.identity_endpoint()),
+        ("IDENTITY_HEADER", world.simulator.identity_header().to_owned()),
+    ];
+    let run = |arguments: &'static [&'static str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_permafresh"));
+        command.env_clear().envs(environment.clone()).arg("lint").args(arguments).kill_on_drop(true);
+        async move {
+            let output = command.output().await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            (output.status.code(), text(output.stdout), text(output.stderr))
+        }
+    };
+    let (code, out, err) = run(&["Microsoft.Web/sites/restart/Action;Microsoft.KeyVault/*"]).await;
+    assert_eq!((code, out.as_str(), err.trim()), (Some(0), "", "rejected: 0; 0 warnings"));
+    let (code, out, _) = run(&["Microsoft.Web/sites/restrat/action"]).await;
+    assert_eq!(code, Some(5), "{out}");
+    assert!(out.starts_with("rejected: ") && out.contains("did you mean Microsoft.Web/sites/restart/Action?"), "{out}");
+    let (code, out, _) = run(&["--json", "--data-action", "Microsoft.KeyVault/vaults/read"]).await;
+    let findings: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &findings[0]["rule"], &findings[0]["box"]), (Some(5), &json!("wrongBox"), &json!("data")));
+    let (code, out, _) = run(&["Contoso.Nothing/x/read"]).await;
+    assert_eq!((code, out.starts_with("warning: ")), (Some(0), true), "{out}");
+    assert_eq!(run(&["--strict", "Contoso.Nothing/x/read"]).await.0, Some(5));
+    assert_eq!(run(&[]).await.0, Some(2));
+    assert_eq!(run(&["--offer", "ledger"]).await.0, Some(2));
+    assert_eq!(run(&["--file", "no/such/file"]).await.0, Some(1));
 }

@@ -42,6 +42,7 @@ mod local;
 mod manual_clock;
 mod notification;
 mod package;
+mod partner_center;
 mod processes;
 mod rollout_flow;
 mod rollouts_api;

@@ -223,7 +223,7 @@ impl Engine {
             let keys: Vec<DeploymentKey> = left.iter().map(|sighting| sighting.application_id.key()).collect();
             let known = self.store.deployments_by_key(&keys).await?;
             let now = self.now();
-            let mut writes = Vec::new();
+            let (mut writes, mut before) = (Vec::new(), BTreeMap::new());
             for (sighting, known) in left.iter().zip(known) {
                 if known.is_none() && self.is_foreign(sighting) {
                     run.counts.foreign += 1;
@@ -231,7 +231,8 @@ impl Engine {
                 }
                 let met = sighting.meet(known.as_ref().map(|known| &known.value), now);
                 if let Some((deployment, discovery)) = met {
-                    let etag = known.and_then(|known| known.etag);
+                    let etag = known.as_ref().and_then(|known| known.etag.clone());
+                    before.extend(known.map(|known| (known.value.key.clone(), known.value)));
                     writes.push((*sighting, Versioned { value: deployment, etag }, discovery));
                 }
             }
@@ -239,6 +240,13 @@ impl Engine {
                 writes.into_iter().for_each(|(sighting, _, discovery)| run.note(&sighting.application_id, discovery));
                 return Ok(());
             }
+            let known_before: Vec<_> =
+                writes.iter().map(|(sighting, ..)| before.remove(&sighting.application_id.key())).collect();
+            let joiners = writes
+                .iter()
+                .zip(&known_before)
+                .filter_map(|((_, record, _), before)| record.value.joiner_after(before.as_ref(), now));
+            self.expect_joiners(joiners.collect::<Vec<_>>()).await?;
             let records: Vec<_> = writes.iter().map(|(_, record, _)| record.clone()).collect();
             let saved = self.store.save_deployments(&records).await?;
             left.clear();

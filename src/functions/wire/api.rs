@@ -124,6 +124,16 @@ pub struct PublishRequest {
     pub unknown: BTreeMap<String, Value>,
 }
 
+/// The answer to `POST /api/offer-publishes/lint`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LintResult {
+    /// Whether a rollout of this version would be parked.
+    pub rejected: bool,
+    /// What the lint says, the rejected entries first.
+    pub findings: Vec<Finding>,
+}
+
 /// The answer to `POST /api/offer-publishes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -211,6 +221,9 @@ pub struct RolloutView {
     pub ended_at: Option<Timestamp>,
     /// How many refreshes stand where.
     pub counts: Counts,
+    /// How many deployments had another version before, as far as that is known; of a scheduled rollout that has completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
 }
 
 /// The state of a refresh, as the API spells it: the members of [`Counts`]. `submitting` is `running` here.
@@ -298,6 +311,15 @@ pub struct RefreshView {
     /// How ARM was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// The version it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version it had before, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
+    /// The wave it belongs to, 1-based.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
     /// How often it was posted.
     pub attempts: u32,
     /// How often ARM was asked about the operation.
@@ -394,6 +416,9 @@ pub struct DeploymentView {
     /// The last version a refresh succeeded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedView>,
+    /// What its refreshes came to, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastView>,
     /// When it was first heard of.
     pub created_at: Timestamp,
     /// When anything about it last changed.
@@ -410,6 +435,57 @@ pub struct AppliedView {
     pub rollout_id: RolloutId,
     /// When.
     pub at: Timestamp,
+}
+
+/// How one refresh of a deployment ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastView {
+    /// The version it was to bring.
+    pub version: Version,
+    /// The rollout it belonged to.
+    pub rollout_id: RolloutId,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How: `succeeded`, `failed` or `timedOut`.
+    pub result: RefreshWord,
+    /// Whether the application was read afterwards and is in order; where it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// The error's code; where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// The answer to `GET /api/rollouts/{id}/last-good`: what the deployments could go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGoodView {
+    /// The version of the rollout: the one to get away from.
+    pub bad_version: Version,
+    /// The other version that most deployments last succeeded with; of two equals the newer one. None where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// How many deployments the plan has.
+    pub deployments: u64,
+    /// How many of them last succeeded with the bad version.
+    pub with_bad_version: u64,
+    /// How many never succeeded with any other version.
+    pub without_other: u64,
+    /// Each version that some last succeeded with, the most frequent first.
+    pub versions: Vec<GoodVersion>,
+}
+
+/// A version that some deployments last succeeded with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GoodVersion {
+    /// The version.
+    pub version: Version,
+    /// How many deployments.
+    pub deployments: u64,
+    /// When the last of them succeeded with it.
+    pub last_succeeded_at: Timestamp,
 }
 
 /// One row of `PUT /api/deployments`, JSON or CSV; unknown columns are ignored, values are checked by the function.
@@ -476,6 +552,9 @@ pub struct RejectedRow {
 pub struct DryRun {
     /// The version they would be called with.
     pub version: Version,
+    /// Why the publish itself would be refused now, if it would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The deployments that would be called, in the order of their waves.
     pub called: Vec<DryRunCall>,
     /// The deployments that would not be called.
@@ -493,6 +572,21 @@ pub struct DryRunCall {
     pub application_id: ApplicationId,
     /// In which wave, 1-based.
     pub wave: u32,
+    /// The version it would be called with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version it has, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
+    /// The way that would be tried first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// What the customer would have to run where nobody else may, quoted for bash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The same, quoted for PowerShell.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "commandPowerShell")]
+    pub command_powershell: Option<String>,
 }
 
 /// A deployment that a rollout would skip.
@@ -503,6 +597,9 @@ pub struct DryRunSkip {
     pub application_id: ApplicationId,
     /// Why.
     pub why: String,
+    /// The version it has, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
 }
 
 fn preview_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cell;
+pub mod command_request;
 pub mod envelope;
 pub mod export;
 pub mod import;

@@ -1,9 +1,15 @@
 //! Domain records in the shapes of the API.
 
-use super::api::{AppliedView, DeploymentView, ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use super::api::{
+    self, AppliedView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, LastGoodView, PastView,
+    RefreshView, RefreshWord, RolloutView, RolloutWord,
+};
+use crate::engine::dry_run::DryRun;
+use crate::engine::last_good::{Good, LastGood};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
-    Applied, Deployment, Evidence, Phase, Refresh, RefreshState, Rollout, RolloutState, SkipReason, Standing, Tally,
+    Actor, Applied, Deployment, Evidence, HandOver, PastRefresh, PastResult, Phase, Refresh, RefreshState, Rollout,
+    RolloutState, SkipReason, Standing, Tally, Version,
 };
 
 /// A rollout with its counts.
@@ -34,6 +40,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
         created_at: rollout.created_at,
         ended_at: rollout.ended_at,
         counts: tally.counts(),
+        changed: rollout.changed,
     }
 }
 
@@ -46,11 +53,22 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
     };
     let error = match &refresh.state {
         RefreshState::Failed { failure } => Some(failure.clone().into()),
-        RefreshState::HandedOver { hand_over } => hand_over.error.clone().map(|error| {
-            let failure = error.blame(Phase::Post);
-            ErrorView { actor: crate::rollout::Actor::Customer, code: failure.code, message: failure.message }
+        RefreshState::HandedOver { hand_over } => Some(match hand_over.error.clone() {
+            Some(error) => ErrorView { actor: Actor::Customer, code: error.code, message: error.message },
+            None => ErrorView {
+                actor: Actor::Customer,
+                code: "HandedOver".to_owned(),
+                message: "by the settings of the offer nobody but the customer may call: they have to run the command"
+                    .to_owned(),
+            },
         }),
-        state if state.is_terminal() && *state != RefreshState::TimedOut => None,
+        RefreshState::TimedOut => Some(ErrorView {
+            actor: Actor::Microsoft,
+            code: "TimedOut".to_owned(),
+            message: "Azure accepted the refresh, and its operation never ended; neither did the one of a second try"
+                .to_owned(),
+        }),
+        state if state.is_terminal() => None,
         _ => refresh.last_error.clone().map(|error| error.blame(Phase::Post).into()),
     };
     RefreshView {
@@ -58,6 +76,9 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         state: word(&refresh.state),
         why,
         way: refresh.way,
+        version: Some(refresh.version),
+        version_before: refresh.version_before,
+        wave: Some(refresh.wave),
         attempts: refresh.attempts,
         polls: refresh.polls,
         percent_complete: refresh.percent_complete,
@@ -95,9 +116,65 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
             rollout_id: *rollout_id,
             at: *at,
         }),
+        history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
     }
+}
+
+fn past(past: &PastRefresh) -> PastView {
+    let (result, verified, code) = match &past.result {
+        PastResult::Succeeded { verified } => (RefreshWord::Succeeded, Some(*verified), None),
+        PastResult::Failed { code } => (RefreshWord::Failed, None, Some(code.clone())),
+        PastResult::TimedOut => (RefreshWord::TimedOut, None, None),
+    };
+    PastView { version: past.version, rollout_id: past.rollout_id, at: past.at, result, verified, code }
+}
+
+/// What the deployments of a plan could go back to.
+pub fn last_good(found: &LastGood) -> LastGoodView {
+    LastGoodView {
+        bad_version: found.bad,
+        version: found.versions.first().map(|good| good.version),
+        deployments: found.deployments,
+        with_bad_version: found.with_bad,
+        without_other: found.without_other,
+        versions: found
+            .versions
+            .iter()
+            .map(|&Good { version, deployments, last_at }| GoodVersion {
+                version,
+                deployments,
+                last_succeeded_at: last_at,
+            })
+            .collect(),
+    }
+}
+
+/// What a publish would do.
+pub fn dry_run(run: DryRun, version: Version) -> api::DryRun {
+    let called = run.called.into_iter().map(|call| {
+        let (command, command_powershell) = match call.hand_over {
+            Some(HandOver { bash, powershell, .. }) => (Some(bash), Some(powershell)),
+            None => (None, None),
+        };
+        DryRunCall {
+            application_id: call.member.application_id,
+            wave: call.wave,
+            version: Some(version),
+            version_before: call.member.version_before,
+            way: Some(call.way),
+            command,
+            command_powershell,
+        }
+    });
+    let skipped = run.skipped.into_iter().map(|(member, why)| DryRunSkip {
+        application_id: member.application_id,
+        why: skip_reason(why).to_owned(),
+        version_before: member.version_before,
+    });
+    let (called, skipped) = (called.collect(), skipped.collect());
+    api::DryRun { version, refused: run.refused, called, skipped, lint: run.lint }
 }
 
 /// The standings that a word of the API stands for.

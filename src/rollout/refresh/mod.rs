@@ -16,8 +16,8 @@ mod tests;
 
 use super::hand_over::HandOver;
 use super::{
-    ApplicationId, DeploymentKey, Failure, Operation, PollAnswer, ReadAnswer, RemoteError, RolloutId, SubmitAnswer,
-    Timestamp, Version, Way,
+    Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
+    RemoteError, RolloutId, SubmitAnswer, Timestamp, Version, Way,
 };
 
 /// How long a worker may take from *submitting* to ARM's answer before somebody else may try (design §4).
@@ -50,6 +50,9 @@ pub struct Refresh {
     pub application_id: ApplicationId,
     /// The version it brings.
     pub version: Version,
+    /// The version that the registry knew of when it was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
     /// The wave it was planned in, 1-based.
     pub wave: u32,
     /// Where it stands.
@@ -233,6 +236,11 @@ impl Evidence {
     pub fn is_proof(&self) -> bool {
         !matches!(self, Self::ApplicationOnly)
     }
+
+    /// Whether the application was read and is in order.
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Self::StatusAndApplication | Self::ApplicationOnly)
+    }
 }
 
 /// Why there was nothing to do.
@@ -298,6 +306,8 @@ pub enum Event {
     },
     /// A person wants it tried again.
     Retry,
+    /// The deployment has come (back) since it ended: what it ended with says nothing any more.
+    Rejoin,
 }
 
 /// What to do after a transition, once the new state is stored.
@@ -349,6 +359,7 @@ impl Refresh {
             key: application_id.key(),
             application_id,
             version,
+            version_before: None,
             wave,
             state: RefreshState::Queued { attempt: 1, due: None },
             generation: 0,
@@ -405,6 +416,33 @@ impl Refresh {
         }
     }
 
+    /// Whether it has brought a version that the registry did not know the deployment to have.
+    pub fn has_changed(&self) -> bool {
+        matches!(self.state, RefreshState::Succeeded { .. }) && self.version_before != Some(self.version)
+    }
+
+    /// Who has to act before it can end well; `None` where nobody has to.
+    pub fn waits_for(&self) -> Option<Actor> {
+        match &self.state {
+            RefreshState::Failed { failure } => Some(failure.actor),
+            RefreshState::TimedOut => Some(Actor::Microsoft),
+            RefreshState::HandedOver { .. } => Some(Actor::Customer),
+            _ => None,
+        }
+    }
+
+    /// How it ended at `now`, for the deployment to remember; `None` while it goes on, and where nothing was posted to an end.
+    pub fn past(&self, now: Timestamp) -> Option<PastRefresh> {
+        let result = match &self.state {
+            RefreshState::Succeeded { evidence } => PastResult::Succeeded { verified: evidence.is_verified() },
+            RefreshState::Failed { failure } => PastResult::Failed { code: failure.code.clone() },
+            RefreshState::TimedOut => PastResult::TimedOut,
+            _ => return None,
+        };
+        let Self { version, rollout_id, generation, .. } = *self;
+        Some(PastRefresh { version, rollout_id, generation, at: now, result })
+    }
+
     fn patience(&self) -> Duration {
         LOST_AFTER * 2u32.pow(self.resend.min(3))
     }
@@ -459,6 +497,7 @@ impl Event {
             Self::Supersede { .. } => "supersede",
             Self::Skip { .. } => "skip",
             Self::Retry => "retry",
+            Self::Rejoin => "rejoin",
         }
     }
 }

@@ -105,17 +105,9 @@ impl Refresh {
                 Event::Cancel | Event::Supersede { .. } | Event::PutBack,
             ) => Next::Nothing,
 
-            (S::Failed { .. } | S::TimedOut | S::Canceled, Event::Retry) => {
-                next.generation += 1;
-                next.way = None;
-                next.reposted = false;
-                next.missing = 0;
-                next.unreadable = 0;
-                next.ended_at = None;
-                next.resend = 0;
-                next.state = S::Queued { attempt: 1, due: None };
-                Next::Nothing
-            }
+            (S::Failed { .. } | S::TimedOut | S::Canceled | S::HandedOver { .. }, Event::Retry) => next.start_over(),
+            (state, Event::Rejoin) if state.is_terminal() => next.start_over(),
+            (_, Event::Rejoin) => Next::Nothing,
             (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
         };
         Ok((next, action))
@@ -124,6 +116,19 @@ impl Refresh {
     fn end(&mut self, state: RefreshState, now: Timestamp) -> Next {
         self.state = state;
         self.ended_at = Some(now);
+        Next::Nothing
+    }
+
+    /// Waits for a free place again, as a new generation.
+    fn start_over(&mut self) -> Next {
+        self.generation += 1;
+        self.way = None;
+        self.reposted = false;
+        self.missing = 0;
+        self.unreadable = 0;
+        self.ended_at = None;
+        self.resend = 0;
+        self.state = RefreshState::Queued { attempt: 1, due: None };
         Next::Nothing
     }
 

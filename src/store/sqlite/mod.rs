@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 use crate::sqlite::file::{self, Access};
 use crate::sqlite::lane::Lane;
@@ -232,10 +232,10 @@ impl Store for SqliteStore {
         read_all("deployment", &self.read("list due checks", list).await?)
     }
 
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError> {
-        let (key, at, applied) = (key_bytes(key), to_nanos(applied.at), write(applied));
-        let note = move |connection: &Connection| deployments::record_applied(connection, &key, at, &applied);
-        self.write("note the version of a deployment", note).await
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError> {
+        let (key, past) = (key_bytes(key), past.clone());
+        let note = move |connection: &Connection| deployments::record_past(connection, &key, &past);
+        self.write("note how a refresh ended", note).await
     }
 
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {

@@ -48,7 +48,7 @@
 //! | `next_wake` | 1 where nothing waits; else 2, or 18 where one minute has more than an answer holds |
 //! | `deployments_by_key` | *n* |
 //! | `save_deployments`, `remove_deployment` | as `save_refreshes` |
-//! | `record_applied` | 2; 1 where the note is older |
+//! | `record_past` | 2; 1 where it is known |
 //! | `forget_gone` | 1 where nothing is; else as `due_checks` and `save_deployments` |
 //! | `throttle` | 2; 1 where it is longer already |
 //! | `wake_forgotten` | 0 within the hour; else 34, and 16 for each open rollout |
@@ -82,7 +82,7 @@ use crate::access::credential::TokenSource;
 use crate::clock::Clock;
 use crate::rollout::deployment::TOMBSTONE;
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 
 use super::document::DocumentName;
@@ -421,21 +421,19 @@ impl Store for TablesStore {
         self.collections.due(0, Some(now), at_most).await
     }
 
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError> {
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError> {
         for _ in 0..TRIES {
             let Some(mut deployment) = self.collections.one::<Deployment>(NOBODY, key).await? else { return Ok(()) };
-            let is_newer = |known: &Applied| known.at > applied.at || known == applied;
-            if deployment.value.applied.as_ref().is_some_and(is_newer) {
+            if !deployment.value.note_past(past) {
                 return Ok(());
             }
-            deployment.value.applied = Some(applied.clone());
             if self.collections.change(&[Change::guarded(&deployment, Aim::Store)]).await?.iter().all(Saved::is_stored)
             {
                 return Ok(());
             }
         }
         let reason = format!("others changed the deployment {TRIES} times in a row");
-        Err(StoreError::Unavailable { action: "note the version of a deployment", reason })
+        Err(StoreError::Unavailable { action: "note how a refresh ended", reason })
     }
 
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {
