@@ -15,6 +15,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("functions/RefreshDeployment/function.json", include_str!("../../functions/RefreshDeployment/function.json")),
     ("functions/Rollouts/function.json", include_str!("../../functions/Rollouts/function.json")),
     ("functions/ScheduledRefresh/function.json", include_str!("../../functions/ScheduledRefresh/function.json")),
+    ("functions/SyncDeployments/function.json", include_str!("../../functions/SyncDeployments/function.json")),
 ];
 
 /// A folder with `host.json` and `functions/`.

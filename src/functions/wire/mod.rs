@@ -4,6 +4,7 @@
 pub mod api;
 pub mod cell;
 pub mod command_request;
+pub mod deployments_api;
 pub mod envelope;
 pub mod export;
 pub mod import;
