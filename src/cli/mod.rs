@@ -10,6 +10,7 @@ pub mod dry_run;
 pub mod failure;
 pub mod handler;
 pub mod lighthouse;
+pub mod lint;
 pub mod local;
 pub mod offers;
 pub mod operations;
@@ -37,7 +38,8 @@ Exit codes:
   1  it failed, or the service refused it
   2  the command line or a setting is wrong
   3  the rollout ended with failures, or is paused, halted or canceled
-  4  the service cannot be reached";
+  4  the service cannot be reached
+  5  the lint rejects an action";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,10 +74,11 @@ enum Command {
     Package(package::PackageArgs),
     Publish(publish::PublishArgs),
     Offers(offers::OffersArgs),
+    Lint(lint::LintArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import, hold, release and forget deployments
+    /// List, import, export, look for, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
@@ -97,6 +100,7 @@ impl Cli {
             Command::Package(args) => package::run(&args),
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Offers(args) => on_one_core(offers::run(args)),
+            Command::Lint(args) => on_one_core(lint::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),

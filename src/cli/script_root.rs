@@ -17,6 +17,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("functions/RefreshDeployment/function.json", include_str!("../../functions/RefreshDeployment/function.json")),
     ("functions/Rollouts/function.json", include_str!("../../functions/Rollouts/function.json")),
     ("functions/ScheduledRefresh/function.json", include_str!("../../functions/ScheduledRefresh/function.json")),
+    ("functions/SyncDeployments/function.json", include_str!("../../functions/SyncDeployments/function.json")),
     ("functions/WatchOffers/function.json", include_str!("../../functions/WatchOffers/function.json")),
 ];
 

@@ -325,6 +325,8 @@ impl Engine {
             scope: Vec::new(),
             supersede: Supersede::Wait,
             note: Some("seen in Partner Center".to_owned()),
+            // Those of the snapshot.
+            actions: None,
         };
         match self.start_rollout(publish, &Identity::Content).await {
             Ok(started) => {

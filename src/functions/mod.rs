@@ -14,6 +14,7 @@ pub mod poll_operations;
 pub mod refresh_deployment;
 pub mod rollouts;
 pub mod scheduled_refresh;
+pub mod sync_deployments;
 pub mod watch_offers;
 pub mod wire;
 
@@ -89,6 +90,7 @@ pub fn router(handle: Handle) -> Router {
         )
         .route("/api/offer-publishes", post(offer_publishes::post))
         .route("/api/offers", get(offers::list))
+        .route("/api/offer-publishes/lint", post(offer_publishes::lint))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
@@ -96,6 +98,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
+        .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
         .route("/api/deployments/{key}/hold", post(deployments::hold))
         .route("/api/deployments/{key}/release", post(deployments::release))
@@ -106,6 +109,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .route("/SyncDeployments", post(sync_deployments::invoke))
         .route("/WatchOffers", post(watch_offers::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)

@@ -164,6 +164,11 @@ impl World {
         }
     }
 
+    /// The handler in use.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
     /// The store as another process opens it.
     pub fn another_store(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(&self.folder.path().join("state.db")).unwrap())

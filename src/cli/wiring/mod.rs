@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use super::failure::{Exit, Failure};
 use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::lint::Linter;
 use crate::engine::watch::Watch;
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
@@ -52,7 +53,7 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
-    let arm = client_over(settings, &azure, Arc::clone(&clock))?;
+    let arm = arm(settings, &azure, Arc::clone(&clock))?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
     let mut engine = Engine::new(store.store(), queue, arm, Arc::clone(&clock), engine_config(settings))
         .with_watch(watch(settings, &azure, clock)?);
@@ -74,16 +75,23 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
 
 /// Azure Resource Manager alone, called as the identity that the settings name.
 pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
-    client_over(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+    arm(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
 }
 
-fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+fn arm(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
     let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
     arm.audience.clone_from(&settings.arm.audience);
     arm.api_version.clone_from(&settings.arm.api_version);
     arm.max_concurrency = settings.arm.max_concurrency;
     arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
     ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
+}
+
+/// The lint, which needs nothing else of a service.
+pub(super) fn linter(settings: &Settings) -> anyhow::Result<Linter> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let arm = arm(settings, &Azure::new(settings, Arc::clone(&clock)), Arc::clone(&clock))?;
+    Ok(Linter::new(arm, clock))
 }
 
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.

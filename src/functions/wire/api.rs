@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::rollout::lint::Finding;
 use crate::rollout::{
     Actor, ApplicationId, Audience, Changes, Counts, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
 };
@@ -117,9 +118,22 @@ pub struct PublishRequest {
     /// A person's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<Value>,
+    /// What the version allows, for the lint: `{"allowedCustomerActions": [], "allowedDataActions": []}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
     /// Members that the API does not have: each of them is an error.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+/// The answer to `POST /api/offer-publishes/lint`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LintResult {
+    /// Whether a rollout of this version would be parked.
+    pub rejected: bool,
+    /// What the lint says, the rejected entries first.
+    pub findings: Vec<Finding>,
 }
 
 /// The answer to `POST /api/offer-publishes`.
@@ -198,6 +212,9 @@ pub struct RolloutView {
     /// What keeps it from posting besides; never there for one that has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<HeldByView>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
     /// The wave under way, 1-based, the canaries included; 0 while planning.
     pub wave: u32,
     /// How many waves there are.
@@ -432,6 +449,9 @@ pub struct DryRun {
     pub called: Vec<DryRunCall>,
     /// The deployments that would not be called.
     pub skipped: Vec<DryRunSkip>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
 }
 
 /// A deployment that a rollout would call.
@@ -504,19 +524,5 @@ mod tests {
         assert_eq!(words.len(), RefreshWord::ALL.len());
         assert_eq!(serde_json::from_str::<RefreshWord>(r#""teleported""#).unwrap(), RefreshWord::Unknown);
         assert_eq!(serde_json::from_str::<RolloutWord>(r#""teleported""#).unwrap(), RolloutWord::Unknown);
-    }
-
-    #[test]
-    fn a_row_is_read_from_json_and_from_csv() {
-        let json: DeploymentRow =
-            serde_json::from_str(r#"{"applicationId": "x", "preview": true, "colour": "red"}"#).unwrap();
-        let csv = csv::Reader::from_reader("applicationId,colour,preview,plan\nx,red,TRUE,\n".as_bytes())
-            .deserialize::<DeploymentRow>()
-            .next()
-            .unwrap()
-            .unwrap();
-        assert_eq!(json, csv);
-        assert!(serde_json::from_str::<DeploymentRow>(r#"{"preview": "maybe"}"#).is_err());
-        assert_eq!(serde_json::from_str::<DeploymentRow>(r#"{"preview": ""}"#).unwrap().preview, None);
     }
 }

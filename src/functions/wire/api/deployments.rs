@@ -152,8 +152,11 @@ pub struct DeploymentRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Whether it is a preview purchase: a boolean, or such a word in CSV.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "boolean_or_word")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "preview_word")]
     pub preview: Option<bool>,
+    /// `false` where nobody vouches for it, as exports say of what only a notification has named: ARM is asked then.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "confirmed_word")]
+    pub confirmed: Option<bool>,
     /// The customer's tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<String>,
@@ -190,7 +193,15 @@ pub struct RejectedRow {
     pub why: String,
 }
 
-fn boolean_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+fn preview_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    boolean_or_word("preview", deserializer)
+}
+
+fn confirmed_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    boolean_or_word("confirmed", deserializer)
+}
+
+fn boolean_or_word<'de, D: Deserializer<'de>>(name: &str, deserializer: D) -> Result<Option<bool>, D::Error> {
     struct BooleanOrWord;
 
     impl<'de> Visitor<'de> for BooleanOrWord {
@@ -222,5 +233,5 @@ fn boolean_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
         }
     }
 
-    deserializer.deserialize_any(BooleanOrWord).map_err(|error| D::Error::custom(format!("preview: {error}")))
+    deserializer.deserialize_any(BooleanOrWord).map_err(|error| D::Error::custom(format!("{name}: {error}")))
 }
