@@ -196,19 +196,6 @@ fn bad_settings_stop_the_start_with_every_problem_named() {
 }
 
 #[test]
-fn a_backend_that_is_not_built_is_said_to_be_missing() {
-    let mut command = command(&["handler"]);
-    command.envs([
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", "1"),
-        ("STATE_STORE", "tables"),
-        ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
-    ]);
-    let run = run(command);
-    assert_eq!(run.code, 2);
-    assert!(run.err.contains("STATE_STORE=tables") && run.err.contains("\nhint: "), "{}", run.err);
-}
-
-#[test]
 fn a_service_that_cannot_be_reached_is_said_so() {
     // Port 1 is nobody's on loopback.
     let run = run(command(&["rollout", "list", "--url", "http://127.0.0.1:1"]));
