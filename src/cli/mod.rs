@@ -9,6 +9,7 @@ pub mod deployments;
 pub mod dry_run;
 pub mod failure;
 pub mod handler;
+pub mod lighthouse;
 pub mod local;
 pub mod operations;
 pub mod output;
@@ -74,6 +75,9 @@ enum Command {
     /// List, import, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
+    /// Onboard customers by Azure Lighthouse: write, check and look at delegations
+    #[command(subcommand)]
+    Lighthouse(lighthouse::LighthouseCommand),
     Stop(operations::StopArgs),
     Start(operations::StartArgs),
     Audit(operations::AuditArgs),
@@ -91,6 +95,7 @@ impl Cli {
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
+            Command::Lighthouse(command) => on_one_core(command.run()),
             Command::Stop(args) => on_one_core(operations::stop(args)),
             Command::Start(args) => on_one_core(operations::start(args)),
             Command::Audit(args) => on_one_core(operations::audit(args)),

@@ -30,6 +30,9 @@ const MESSAGE_LENGTH: usize = 300;
 pub fn summary(rollout: &RolloutView, refreshes: &[RefreshView]) -> String {
     let mut text = heading(rollout);
     let _ = writeln!(text, "\n{}", counts(&rollout.counts));
+    if let Some(changed) = rollout.changed {
+        let _ = writeln!(text, "{} had another version before", counted(changed, "deployment"));
+    }
     actions(&mut text, rollout, refreshes);
     hand_overs(&mut text, rollout, refreshes);
     waiting(&mut text, refreshes);
@@ -327,6 +330,13 @@ mod tests {
             text,
             "fabrikam/ledger/standard 1.4.0 (live, all deployments): completed after 42 s\n  rollout 01990000-0000-7000-8000-000000000001\n\n3 succeeded, 3 in all\n\nNobody has to act.\n"
         );
+    }
+
+    #[test]
+    fn a_scheduled_refresh_says_whose_version_was_another_one() {
+        let mut rollout = rollout("completed", serde_json::json!({"succeeded": 3, "total": 3}));
+        rollout.changed = Some(1);
+        assert!(summary(&rollout, &[]).contains("3 in all\n1 deployment had another version before\n"));
     }
 
     #[test]

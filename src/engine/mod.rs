@@ -5,8 +5,8 @@
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
-//! [`registry`] and [`check`] (which deployments there are), [`watch`] (what Partner Center has published) and [`vetting`]
-//! (whether that is worth a rollout).
+//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`tenancy`] (whose
+//! subscriptions are), [`watch`] (what Partner Center has published) and [`vetting`] (whether that is worth a rollout).
 
 pub mod audit;
 pub mod check;
@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod step;
 pub mod switch;
 mod telling;
+pub mod tenancy;
 pub mod upkeep;
 pub mod vetting;
 pub mod watch;
@@ -110,11 +111,11 @@ pub struct Engine {
     config: EngineConfig,
     webhook: Option<Webhook>,
     claiming: tokio::sync::Mutex<()>,
+    watch: Option<watch::Watch>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
     next_round: Mutex<Option<Timestamp>>,
-    watch: Option<watch::Watch>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -143,15 +144,16 @@ impl Engine {
         }
     }
 
+    /// The same engine, which watches Partner Center.
+    #[must_use]
+    pub fn with_watch(self, watch: watch::Watch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
     /// The same engine, which tells a webhook what happens.
     #[must_use]
     pub fn with_webhook(self, webhook: Webhook) -> Self {
         Self { webhook: Some(webhook), ..self }
-    }
-
-    /// The same engine, which watches Partner Center.
-    pub fn with_watch(self, watch: watch::Watch) -> Self {
-        Self { watch: Some(watch), ..self }
     }
 
     /// Where state is kept; for what only reads.

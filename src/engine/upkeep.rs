@@ -198,7 +198,7 @@ impl Engine {
             let Some(rollout) = self.store.rollout(raised.by).await? else { continue };
             match rollout.value.state {
                 RolloutState::Canceled { .. } | RolloutState::Halted { .. } => {
-                    self.revert_wanted(&rollout.value).await?
+                    self.revert_wanted(&rollout.value).await?;
                 }
                 RolloutState::Completed => self.settle_wanted(&rollout.value).await?,
                 _ => {}

@@ -2,7 +2,8 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
+//! [`joining`] (what becomes of those that come late).
 
 pub mod answer;
 pub mod changes;

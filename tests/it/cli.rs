@@ -1,5 +1,6 @@
 //! The binary's whole output, against a service that answers what each test tells it to.
 
+mod lighthouse;
 mod service;
 
 use std::io::Write;
@@ -88,6 +89,10 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments hold",
         "deployments release",
         "deployments forget",
+        "lighthouse",
+        "lighthouse template",
+        "lighthouse validate",
+        "lighthouse check",
         "stop",
         "start",
         "audit",

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["access", "arm", "partner_center", "queue", "store", "webhook"],
     &["sqlite", "clock", "ncrontab", "loopback"],
-    &["timespan"],
+    &["timespan", "lighthouse"],
     &["rollout"],
 ];
 

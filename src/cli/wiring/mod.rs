@@ -49,12 +49,7 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
-    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
-    arm.audience.clone_from(&settings.arm.audience);
-    arm.api_version.clone_from(&settings.arm.api_version);
-    arm.max_concurrency = settings.arm.max_concurrency;
-    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
-    let arm = ArmClient::new(arm, azure.tokens(), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
+    let arm = client_over(settings, &azure, Arc::clone(&clock))?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
     let mut engine = Engine::new(store.store(), queue, arm, clock, engine_config(settings));
     if let (Some(url), Some(secret)) = (&settings.notify.url, &settings.notify.secret) {
@@ -71,6 +66,20 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
         poll_schedule,
     };
     Ok((app, store))
+}
+
+/// Azure Resource Manager alone, called as the identity that the settings name.
+pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    client_over(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+}
+
+fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
+    arm.audience.clone_from(&settings.arm.audience);
+    arm.api_version.clone_from(&settings.arm.api_version);
+    arm.max_concurrency = settings.arm.max_concurrency;
+    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
+    ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
 }
 
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
