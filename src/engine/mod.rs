@@ -8,6 +8,8 @@
 
 pub mod check;
 pub mod commands;
+pub mod course;
+pub mod coverage;
 pub mod dry_run;
 pub mod joining;
 pub mod last_good;
@@ -116,6 +118,11 @@ impl Engine {
     /// Where state is kept; for what only reads.
     pub fn store(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Whether anything is posted.
+    pub fn mode(&self) -> Mode {
+        self.config.mode
     }
 
     /// Now.

@@ -9,8 +9,8 @@ use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
-    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp,
-    WantedVersion,
+    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
+    Timestamp, WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
 
@@ -87,6 +87,7 @@ impl Engine {
         let mut result = Ok(());
         for open in self.store.open_rollouts().await? {
             result = result.and(self.look_after(&open.value).await);
+            self.note_course(open.value.id).await;
         }
         result
     }

@@ -4,6 +4,7 @@
 //! original path, every other function gets `POST /<Name>` with an envelope. `GET /` is answered at once, before the engine
 //! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
+pub mod dashboard;
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use self::dashboard::Dashboard;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
 use crate::ncrontab::Schedule;
@@ -46,6 +48,8 @@ pub struct App {
     pub engine: Engine,
     /// The accepted values of `sig` (`NOTIFICATION_SIG`); none means that notifications are refused.
     pub notification_sigs: Vec<String>,
+    /// The page for people.
+    pub dashboard: Dashboard,
     /// When PollOperations comes next (`POLL_SCHEDULE`).
     pub poll_schedule: Schedule,
 }
@@ -90,6 +94,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
+        .merge(dashboard::routes())
         .route("/PlanRollout", post(plan_rollout::invoke))
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))

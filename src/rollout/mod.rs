@@ -4,7 +4,9 @@
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
 //! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
 
+pub mod advice;
 pub mod answer;
+pub mod course;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
@@ -24,6 +26,7 @@ pub mod version;
 pub mod wanted;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
+pub use course::Course;
 pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use permafresh::rollout::{Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp};
+use permafresh::rollout::{
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp,
+};
 use permafresh::store::document::DocumentName;
 use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use serde_json::Value;

@@ -16,6 +16,7 @@ use permafresh::access::credential::TokenSource;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
 use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use permafresh::functions::dashboard::{Dashboard, Vouching};
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
 use permafresh::queue::Queue;
@@ -30,6 +31,7 @@ use tower::ServiceExt;
 use crate::arm_fixture::Issued;
 use crate::manual_clock::ManualClock;
 
+pub const DASHBOARD_KEY: &str = "the-key-of-the-dashboard";
 pub const SIG: &str = "the-sig";
 const LOCK: Duration = Duration::from_secs(300);
 
@@ -42,6 +44,8 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    pub dashboard_key: Option<String>,
+    pub vouching: Vouching,
 }
 
 impl Default for Options {
@@ -54,6 +58,8 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            dashboard_key: Some(DASHBOARD_KEY.into()),
+            vouching: Vouching::None,
         }
     }
 }
@@ -123,6 +129,7 @@ impl World {
         };
         App {
             engine: Engine::new(store, queue, arm, clock, config),
+            dashboard: Dashboard::new(self.options.dashboard_key.clone(), self.options.vouching),
             notification_sigs: self.options.sigs.clone(),
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }

@@ -13,6 +13,7 @@ use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
+use crate::functions::dashboard::{Dashboard, Vouching};
 use crate::ncrontab::Schedule;
 use crate::queue::Queue;
 use crate::rollout::{Policy, Way};
@@ -56,9 +57,18 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let app = App {
         engine: Engine::new(store.store(), queue, arm, clock, engine_config(settings)),
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
+        dashboard: dashboard(&settings.dashboard),
         poll_schedule,
     };
     Ok((app, store))
+}
+
+fn dashboard(settings: &settings::DashboardSettings) -> Dashboard {
+    let vouching = match settings.auth {
+        settings::DashboardAuth::Key => Vouching::None,
+        settings::DashboardAuth::EasyAuth => Vouching::EasyAuth,
+    };
+    Dashboard::new(settings.key.as_ref().map(|key| key.expose().to_owned()), vouching)
 }
 
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
