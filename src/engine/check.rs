@@ -47,6 +47,7 @@ impl Engine {
 /// What ARM's answer makes of the record, the next look included.
 fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Option<&Application>, now: Timestamp) {
     deployment.updated_at = now;
+    deployment.hold.take_if(|hold| !hold.is_on(now));
     let was_leaving =
         deployment.gone_since.is_none() && matches!(deployment.readiness(), Readiness::Leaving | Readiness::Uncertain);
     if let Some(application) = application {

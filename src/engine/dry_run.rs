@@ -4,7 +4,7 @@ use super::publish::PublishError;
 use super::{Engine, EngineError};
 use crate::rollout::eligibility::{Eligibility, eligibility};
 use crate::rollout::strategy::Canaries;
-use crate::rollout::{ApplicationId, HandOver, OfferPublish, SkipReason, Strategy, Version, Way};
+use crate::rollout::{ApplicationId, HandOver, OfferPublish, SkipReason, Strategy, Timestamp, Version, Way};
 use crate::store::PageRequest;
 
 /// What a publish would do.
@@ -36,6 +36,8 @@ pub struct Call {
     pub wave: u32,
     /// The way that would be tried first.
     pub way: Way,
+    /// When its maintenance window opens, if it has one that is closed now.
+    pub opens_at: Option<Timestamp>,
     /// What the customer would have to run, where that is the way.
     pub hand_over: Option<HandOver>,
 }
@@ -48,6 +50,7 @@ impl Engine {
 
     /// What `publish` would do to the deployments that are known now.
     pub async fn dry_run(&self, publish: &OfferPublish) -> Result<DryRun, EngineError> {
+        let now = self.now();
         let refused = match self.refuse_or_supersede(publish).await {
             Ok(_) => None,
             Err(PublishError::Engine(error)) => return Err(error),
@@ -70,13 +73,14 @@ impl Engine {
             for deployment in deployments.items {
                 let deployment = deployment.value;
                 let version_before = deployment.known_version();
-                let eligibility = eligibility(&deployment, publish, previews);
+                let eligibility = eligibility(&deployment, publish, previews, now);
+                let opens_at = deployment.opens_at(now);
                 let member = Member { application_id: deployment.application_id, version_before };
                 match eligibility {
                     Eligibility::Outside => {}
                     Eligibility::Skipped(why) => skipped.push((member, why)),
-                    Eligibility::Member if named.contains(&deployment.key) => first.push(member),
-                    Eligibility::Member => others.push(member),
+                    Eligibility::Member if named.contains(&deployment.key) => first.push((member, opens_at)),
+                    Eligibility::Member => others.push((member, opens_at)),
                 }
             }
             match deployments.next {
@@ -92,10 +96,11 @@ impl Engine {
             .into_iter()
             .chain(others)
             .enumerate()
-            .map(|(at, member)| {
+            .map(|(at, (member, opens_at))| {
                 let hand_over = (way == Way::HandOver)
                     .then(|| HandOver::new(&member.application_id, publish.version, None, &policy));
-                Call { member, wave: u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX), way, hand_over }
+                let wave = u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX);
+                Call { member, wave, way, opens_at, hand_over }
             })
             .collect();
         Ok(DryRun { refused, called, skipped })

@@ -58,6 +58,18 @@ impl Engine {
         Err(EngineError::Contended { what: format!("the late joiner {}", joiner.key) })
     }
 
+    /// Notes that a deployment joins at this time, whatever was noted before: its hold ends then.
+    pub(super) async fn set_joiner(&self, joiner: Joiner) -> Result<(), EngineError> {
+        for _ in 0..super::RACES {
+            let known: Option<Versioned<Joiner>> = document::get(self.store(), &joiner.name()).await?;
+            let noted = known.map_or_else(|| Versioned::new(joiner.clone()), |known| known.with(joiner.clone()));
+            if document::save(self.store(), &noted).await?.is_stored() {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Contended { what: format!("the late joiner {}", joiner.key) })
+    }
+
     /// Looks at every late joiner.
     pub(super) async fn look_after_joiners(&self) -> Result<(), EngineError> {
         let mut plans: HashMap<Plan, Hosting> = HashMap::new();
@@ -73,8 +85,9 @@ impl Engine {
                     let hosting = self.hosting(&plan).await?;
                     plans.insert(plan.clone(), hosting);
                 }
-                if let Some(hosting) = plans.get(&plan).filter(|hosting| !hosting.is_closed()) {
-                    self.let_join(hosting, &joiners).await?;
+                if let Some(hosting) = plans.get_mut(&plan).filter(|hosting| !hosting.is_closed()) {
+                    let joined = self.let_join(hosting, &joiners).await?;
+                    hosting.room = hosting.room.saturating_sub(joined);
                 }
             }
             match page.next {
@@ -96,15 +109,23 @@ impl Engine {
             let is_for_all = publish.audience == Audience::All && publish.scope.is_empty();
             is_for_all && publish.plan == *plan && !state.is_ended() && host.as_ref().is_none_or(|host| host.id != *id)
         });
-        Ok(Hosting { host, is_contested })
+        Ok(match host {
+            Some(host) => {
+                let tally = self.store.tally(host.id).await?;
+                Hosting::new(Some((host, &tally)), is_contested)
+            }
+            None => Hosting::new(None, is_contested),
+        })
     }
 
-    async fn let_join(&self, hosting: &Hosting, joiners: &[Versioned<Joiner>]) -> Result<(), EngineError> {
+    /// Lets some late joiners in; returns how many.
+    async fn let_join(&self, hosting: &Hosting, joiners: &[Versioned<Joiner>]) -> Result<u64, EngineError> {
         let now = self.now();
         let keys: Vec<_> = joiners.iter().map(|joiner| joiner.value.key.clone()).collect();
         let deployments = self.store.deployments_by_key(&keys).await?;
         let (mut joined, mut rejoined) = (Vec::new(), Vec::new());
         for (joiner, deployment) in joiners.iter().zip(deployments) {
+            let is_full = (joined.len() + rejoined.len()) as u64 >= hosting.room;
             let deployment = deployment.map(|deployment| deployment.value);
             let refresh = match &hosting.host {
                 Some(host) => self.store.refresh(host.id, &joiner.value.key).await?,
@@ -117,6 +138,7 @@ impl Engine {
                     // One that was noted anew meanwhile stays.
                     document::remove(self.store(), joiner).await?;
                 }
+                (Joining::Join | Joining::Rejoin, _) if is_full => {}
                 (Joining::Join, Some(host)) => joined.extend(deployment.map(|deployment| Refresh {
                     version_before: deployment.known_version(),
                     ..Refresh::planned(host.id, deployment.application_id, host.publish.version, host.wave)
@@ -126,7 +148,7 @@ impl Engine {
             }
         }
         let Some(host) = hosting.host.as_ref().filter(|_| !joined.is_empty() || !rejoined.is_empty()) else {
-            return Ok(());
+            return Ok(0);
         };
         if !joined.is_empty() {
             self.store.insert_refreshes(&joined).await?;
@@ -134,7 +156,8 @@ impl Engine {
         self.apply_to_all(&rejoined, &Event::Rejoin).await?;
         let (id, count) = (host.id, joined.len() + rejoined.len());
         info!(rollout.id = %id, deployments = count, "Rollout {id} takes in {count} deployments that came late");
-        self.go_on_with_joiners(id).await
+        self.go_on_with_joiners(id).await?;
+        Ok(count as u64)
     }
 
     /// Takes a rollout up again that had ended, and fills its free places.

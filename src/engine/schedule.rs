@@ -27,7 +27,10 @@ impl Engine {
     async fn scheduled_refresh_of(&self, plan: Plan, due: Timestamp) -> Result<(), EngineError> {
         let Some(version) = self.wanted(&plan).await?.value.version else { return Ok(()) };
         let open = self.store.open_rollouts().await?;
-        if let Some(other) = open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended()) {
+        if let Some(other) = open
+            .iter()
+            .find(|open| open.value.publish.plan == plan && !open.value.state.is_ended() && !open.value.is_parked())
+        {
             info!(
                 plan = %plan, rollout.id = %other.value.id,
                 "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()

@@ -32,6 +32,22 @@ impl Engine {
         if forgotten > 0 {
             warn!("{forgotten} records were overdue for long and are looked at again");
         }
+        // None of these holds up the rollouts: what fails here is done by a later tick.
+        let aside = [
+            ("take note of dead letters", self.take_note_of_dead_letters().await),
+            ("tell people", self.send_lost_notes().await),
+            ("forget what is old", self.forget_old().await),
+        ];
+        for (what, result) in aside {
+            if let Err(error) = result {
+                warn!("This tick could not {what}: {error}");
+            }
+        }
+        self.follow_up_to(end, next_tick).await
+    }
+
+    /// Follows what is due and keeps rollouts up, until nothing is due before `next_tick` or `end` has come.
+    async fn follow_up_to(&self, end: Timestamp, next_tick: Timestamp) -> Result<(), EngineError> {
         let joined = self.look_after_joiners().await;
         let mut kept_up_at = None;
         let mut has_moved = false;
@@ -130,7 +146,7 @@ impl Engine {
                 if is_news {
                     self.follow_with_wanted(&rollout.value, &review).await?;
                 }
-                if !self.store.save_rollout(&rollout).await?.is_stored() {
+                if !self.save_rollout(&mut rollout).await?.is_stored() {
                     continue;
                 }
                 info!(rollout.id = %id, "Rollout {id} is {}{}", rollout.value.state.name(), why(&rollout.value));

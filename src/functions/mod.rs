@@ -8,6 +8,7 @@ pub mod dashboard;
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
+pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
 pub mod refresh_deployment;
@@ -31,6 +32,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use self::dashboard::Dashboard;
+use self::wire::caller::IsVouched;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
 use crate::ncrontab::Schedule;
@@ -50,6 +52,8 @@ pub struct App {
     pub notification_sigs: Vec<String>,
     /// The page for people.
     pub dashboard: Dashboard,
+    /// Whether `X-MS-CLIENT-PRINCIPAL` says who is calling (`DASHBOARD_AUTH`).
+    pub principals: IsVouched,
     /// When PollOperations comes next (`POLL_SCHEDULE`).
     pub poll_schedule: Schedule,
 }
@@ -95,6 +99,11 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
         .merge(dashboard::routes())
+        .route("/api/deployments/{key}/hold", post(deployments::hold))
+        .route("/api/deployments/{key}/release", post(deployments::release))
+        .route("/api/stop", post(operations::stop))
+        .route("/api/start", post(operations::start))
+        .route("/api/audit", get(operations::audit))
         .route("/PlanRollout", post(plan_rollout::invoke))
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))

@@ -9,11 +9,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::wire::api::{LastGoodView, Page, Problem, RefreshView, RefreshWord, RolloutView};
+use super::wire::api::{HeldByView, LastGoodView, Page, Problem, RefreshView, RefreshWord, RolloutView};
+use super::wire::caller::Caller;
 use super::wire::command_request::{self, CommandRequest};
 use super::wire::list::{self, ListQuery};
 use super::wire::{problem, publish_request, report, views};
 use super::{App, offer_publishes};
+use crate::engine::EngineError;
+use crate::engine::audit::Act;
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
 
@@ -43,6 +46,7 @@ pub async fn start(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<StartQuery>,
     headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let publish = publish_request::parse(&body, &app.engine)?;
@@ -51,14 +55,16 @@ pub async fn start(
         None | Some("false") => {}
         Some(_) => return Err(problem::invalid_field("dryRun", "expected true or false")),
     }
-    let started = app.engine.start_rollout(publish, &offer_publishes::header_identity(&headers)?).await?;
+    let identity = offer_publishes::header_identity(&headers)?;
+    let started = offer_publishes::start(&app, &caller, "rollout.start", publish, &identity).await?;
     let status = if started.is_duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(stored(&app, started.rollout_id).await?)).into_response())
 }
 
 /// `POST /api/rollouts?dryRun=true&format=json|csv`.
 async fn dry_run(app: &App, publish: &OfferPublish, format: Option<&str>) -> Result<Response, Problem> {
-    let run = views::dry_run(app.engine.dry_run(publish).await?, publish.version);
+    let mut run = views::dry_run(app.engine.dry_run(publish).await?, publish.version);
+    run.held_by = held_by(app).await?;
     match format {
         None | Some("json") => Ok(Json(run).into_response()),
         Some("csv") => {
@@ -113,14 +119,38 @@ pub async fn command(
     Extension(app): Extension<Arc<App>>,
     Path((id, word)): Path<(String, String)>,
     Query(query): Query<CommandRequest>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Json<RolloutView>, Problem> {
     let Some(command) = Command::from_word(&word) else {
         return Err(problem::missing("there is no such command: use pause, resume, cancel or retry"));
     };
     let id = rollout_id(&id)?;
-    let rollout = app.engine.command(id, command_request::with_actor(command, query, &body)?).await?;
+    let command = command_request::with_actor(command, query, &body)?;
+    let rollout = carry_out(&app, caller.who(), id, command).await?;
     Ok(Json(view(&app, &rollout).await?))
+}
+
+/// Carries a command out, and notes in the audit list who gave it.
+pub async fn carry_out(app: &App, who: String, id: RolloutId, command: Command) -> Result<Rollout, CommandError> {
+    let state = |rollout: &Rollout| rollout.state.name().to_owned();
+    let from = app.engine.store().rollout(id).await.map_err(EngineError::from)?.map(|rollout| state(&rollout.value));
+    let act = Act { who: who, what: audited_as(command), on: Some(id.to_string()), from, why: None };
+    let work = async {
+        let rollout = app.engine.command(id, command).await?;
+        let to = state(&rollout);
+        Ok::<_, CommandError>((rollout, Some(to)))
+    };
+    app.engine.audited(act, work).await
+}
+
+fn audited_as(command: Command) -> &'static str {
+    match command {
+        Command::Pause => "rollout.pause",
+        Command::Resume => "rollout.resume",
+        Command::Cancel => "rollout.cancel",
+        Command::Retry(_) => "rollout.retry",
+    }
 }
 
 /// `GET /api/rollouts/{id}/last-good`: what the deployments could go back to from this rollout's version.
@@ -166,7 +196,15 @@ async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
 }
 
 async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, Problem> {
-    Ok(views::rollout(rollout, &app.engine.store().tally(rollout.id).await?))
+    let mut view = views::rollout(rollout, &app.engine.store().tally(rollout.id).await?);
+    if !rollout.state.is_ended() {
+        view.held_by = held_by(app).await?;
+    }
+    Ok(view)
+}
+
+async fn held_by(app: &App) -> Result<Vec<HeldByView>, Problem> {
+    Ok(app.engine.held_by().await?.into_iter().map(views::held_by).collect())
 }
 
 fn rollout_id(text: &str) -> Result<RolloutId, Problem> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::openness::{self, Hold, MaintenanceWindow};
 use super::{ApplicationId, DeploymentKey, Plan, RolloutId, Timestamp, Version};
 
 /// How long a deployment that is gone is remembered (design §2).
@@ -51,6 +52,12 @@ pub struct Deployment {
     pub gone_since: Option<Timestamp>,
     /// The last version a refresh succeeded with.
     pub applied: Option<Applied>,
+    /// Somebody's word that it is not to be touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// When it may be refreshed; at any time if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance_windows: Vec<MaintenanceWindow>,
     /// What its refreshes came to, the oldest first; at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastRefresh>,
@@ -163,6 +170,8 @@ impl Deployment {
             check: None,
             gone_since: None,
             applied: None,
+            hold: None,
+            maintenance_windows: Vec::new(),
             history: Vec::new(),
             created_at: now,
             updated_at: now,
@@ -187,6 +196,16 @@ impl Deployment {
             Some("accepted" | "creating" | "failed" | "canceled" | "cancelled") => Readiness::NotReady,
             _ => Readiness::Ready,
         }
+    }
+
+    /// Whether somebody holds it.
+    pub fn is_on_hold(&self, now: Timestamp) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.is_on(now))
+    }
+
+    /// When its next maintenance window opens, if it has some and all are closed.
+    pub fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        openness::opens_at(&self.maintenance_windows, now)
     }
 
     /// Notes how a refresh ended; whether that was news. The same end twice changes nothing, and an older success does not

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::eligibility::{Eligibility, eligibility};
 use super::{
     ApplicationId, Deployment, DeploymentKey, Plan, Readiness, Refresh, RefreshState, Rollout, RolloutState,
-    SkipReason, Timestamp,
+    SkipReason, Standing, Tally, Timestamp,
 };
 
 /// How long a deployment that is not (yet) stored as ready is waited for: it is noted just before.
@@ -48,11 +48,19 @@ pub enum Joining {
 pub struct Hosting {
     /// The rollout that brought the wanted version.
     pub host: Option<Rollout>,
+    /// How many may join now.
+    pub room: u64,
     /// Whether another rollout of all deployments is on its way, or stopped: whatever comes of it decides.
     pub is_contested: bool,
 }
 
 impl Hosting {
+    /// What a plan's rollouts say: the one that brought the wanted version, with its counts, and whether there is another.
+    pub fn new(host: Option<(Rollout, &Tally)>, is_contested: bool) -> Self {
+        let room = host.as_ref().map_or(0, |(host, tally)| room(host, tally));
+        Self { host: host.map(|(host, _)| host), room, is_contested }
+    }
+
     /// Whether nobody may join now, whoever it is.
     pub fn is_closed(&self) -> bool {
         let takes_nobody = |host: &Rollout| !matches!(host.state, RolloutState::Running | RolloutState::Completed);
@@ -78,7 +86,11 @@ impl Hosting {
             let is_uncertain = deployment.is_some_and(|deployment| deployment.readiness() == Readiness::Uncertain);
             return if is_expected || is_uncertain { Joining::Wait } else { Joining::Forget };
         };
-        match eligibility(deployment, &host.publish, previews) {
+        if deployment.state_is_claimed && deployment.check.is_some() {
+            // ARM is being asked.
+            return Joining::Wait;
+        }
+        match eligibility(deployment, &host.publish, previews, now) {
             Eligibility::Outside => return Joining::Forget,
             Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::NewerApplied) => return Joining::Forget,
             Eligibility::Skipped(_) => return if is_expected { Joining::Wait } else { Joining::Forget },
@@ -98,6 +110,15 @@ impl Hosting {
             Some(_) => Joining::Forget,
         }
     }
+}
+
+/// A rollout that found nobody to prove its version has late joiners for canaries: so many at a time until one succeeds.
+fn room(host: &Rollout, tally: &Tally) -> u64 {
+    let is_proven = tally.count(|standing| standing == Standing::Succeeded) > 0 || host.canaries_waived;
+    if is_proven || !host.publish.strategy.has_canaries() {
+        return u64::MAX;
+    }
+    host.publish.strategy.canaries.count().saturating_sub(tally.count(|standing| !standing.has_result()))
 }
 
 impl Deployment {

@@ -5,6 +5,7 @@ mod backends;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -13,11 +14,13 @@ use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
-use crate::functions::dashboard::{Dashboard, Vouching};
+use crate::functions::dashboard::Dashboard;
+use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::queue::Queue;
 use crate::rollout::{Policy, Way};
 use crate::settings::{self, Settings, SettingsError};
+use crate::webhook::Webhook;
 
 use azure::Azure;
 pub(super) use backends::{OpenStore, beside_store, queue_file};
@@ -47,28 +50,40 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
-    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
-    arm.audience.clone_from(&settings.arm.audience);
-    arm.api_version.clone_from(&settings.arm.api_version);
-    arm.max_concurrency = settings.arm.max_concurrency;
-    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
-    let arm = ArmClient::new(arm, azure.tokens(), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
+    let arm = client_over(settings, &azure, Arc::clone(&clock))?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
+    let mut engine = Engine::new(store.store(), queue, arm, clock, engine_config(settings));
+    if let (Some(url), Some(secret)) = (&settings.notify.url, &settings.notify.secret) {
+        let webhook = Webhook::new(url.expose(), secret.expose(), azure::webhook_client(url.expose()));
+        engine = engine.with_webhook(webhook.context("NOTIFY_URL or NOTIFY_SECRET cannot be used")?);
+    }
+    let is_vouched = match settings.dashboard.auth {
+        settings::DashboardAuth::EasyAuth => IsVouched::Yes,
+        settings::DashboardAuth::Key => IsVouched::No,
+    };
+    let dashboard_key = settings.dashboard.key.as_ref().map(|key| key.expose().to_owned());
     let app = App {
-        engine: Engine::new(store.store(), queue, arm, clock, engine_config(settings)),
+        engine,
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
-        dashboard: dashboard(&settings.dashboard),
+        principals: is_vouched,
+        dashboard: Dashboard::new(dashboard_key, is_vouched),
         poll_schedule,
     };
     Ok((app, store))
 }
 
-fn dashboard(settings: &settings::DashboardSettings) -> Dashboard {
-    let vouching = match settings.auth {
-        settings::DashboardAuth::Key => Vouching::None,
-        settings::DashboardAuth::EasyAuth => Vouching::EasyAuth,
-    };
-    Dashboard::new(settings.key.as_ref().map(|key| key.expose().to_owned()), vouching)
+/// Azure Resource Manager alone, called as the identity that the settings name.
+pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    client_over(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+}
+
+fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
+    arm.audience.clone_from(&settings.arm.audience);
+    arm.api_version.clone_from(&settings.arm.api_version);
+    arm.max_concurrency = settings.arm.max_concurrency;
+    arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
+    ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
 }
 
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
@@ -98,6 +113,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         rollout_queue: settings.queues.rollout_queue.clone(),
         refresh_queue: settings.queues.refresh_queue.clone(),
         offers: offers.collect(),
+        retention: Duration::from_secs(u64::from(settings.retention_days) * 24 * 60 * 60),
         mode: match settings.mode {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,

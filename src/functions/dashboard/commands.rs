@@ -14,8 +14,12 @@ use super::html::{self, Nav, entry};
 use super::load;
 use super::pages::{Refused, no_rollout, rollout_id, show};
 use crate::engine::commands::CommandError;
-use crate::functions::App;
+use crate::functions::operations::{self, Turn};
+use crate::functions::{App, rollouts};
 use crate::rollout::{Actor, Command, Retried, RolloutId};
+
+/// The longest reason, in characters.
+const LONGEST_WHY: usize = 500;
 
 /// What is to be confirmed.
 #[derive(Deserialize)]
@@ -51,9 +55,44 @@ pub async fn carry_out(
     Ok(see_other(&format!("{HOME}/rollouts/{id}?done={}", command.name())).into_response())
 }
 
+/// Where the switch for everything is to be turned.
+#[derive(Deserialize)]
+pub struct AskedTurn {
+    #[serde(default)]
+    to: String,
+}
+
+/// `GET …/switch?to=`: what stop and go do.
+pub async fn confirm_switch(
+    Extension(visitor): Extension<Visitor>,
+    Query(asked): Query<AskedTurn>,
+) -> Result<Response, Refused> {
+    let turn = turn(&asked.to)?;
+    Ok(show(&visitor, Nav::Overview, html::confirm::switch(turn, &visitor)))
+}
+
+/// `POST …/switch`: stop or go, for everything.
+pub async fn switch(
+    Extension(app): Extension<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(form): Extension<Form>,
+) -> Result<Response, Refused> {
+    let why = form.get("why").map(str::trim).filter(|why| !why.is_empty());
+    let why = why.map(|why| why.chars().take(LONGEST_WHY).collect());
+    operations::turn(&app, visitor.who.clone(), turn(form.get("to").unwrap_or_default())?, why).await?;
+    Ok(see_other(HOME).into_response())
+}
+
+fn turn(word: &str) -> Result<Turn, Refused> {
+    match word {
+        "stop" => Ok(Turn::Stop),
+        "start" => Ok(Turn::Start),
+        _ => Err(entry::missing("There is no such command.").into()),
+    }
+}
+
 async fn give(app: &App, visitor: &Visitor, id: RolloutId, command: Command) -> Result<(), Refused> {
-    tracing::info!(rollout.id = %id, "The command {} for rollout {id} comes from the dashboard: {}", command.name(), visitor.who);
-    match app.engine.command(id, command).await {
+    match rollouts::carry_out(app, visitor.who.clone(), id, command).await {
         Ok(_) => Ok(()),
         Err(CommandError::NotFound { .. }) => Err(no_rollout()),
         Err(CommandError::Illegal(illegal)) => Err(entry::conflict(&illegal.to_string()).into()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::engine::EngineError;
 use crate::engine::coverage::Coverage;
 use crate::functions::App;
-use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
+use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutView};
 use crate::functions::wire::views;
 use crate::rollout::course::Sample;
 use crate::rollout::lifecycle::Approval;
@@ -103,6 +103,8 @@ pub struct Failures {
 
 /// The front page.
 pub struct Overview {
+    /// What keeps every rollout from posting.
+    pub held_by: Vec<HeldByView>,
     /// Every plan that is known.
     pub plans: Vec<PlanRow>,
     /// Rollouts that have not ended, each with what failed.
@@ -162,7 +164,8 @@ pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
         };
         rows.push(PlanRow { plan, wanted, coverage });
     }
-    Ok(Overview { plans: rows, open, left, recent: views })
+    let held_by = app.engine.held_by().await?.into_iter().map(views::held_by).collect();
+    Ok(Overview { held_by, plans: rows, open, left, recent: views })
 }
 
 fn plan_of(view: &RolloutView) -> Plan {

@@ -28,6 +28,7 @@ use axum::routing::{any, get, post};
 use self::attempts::Attempts;
 use self::load::Counted;
 use self::session::Sessions;
+use crate::functions::wire::caller::IsVouched;
 use crate::rollout::{Plan, Version};
 
 /// Where it is.
@@ -58,26 +59,17 @@ enum Access {
     },
 }
 
-/// Whether `X-MS-CLIENT-PRINCIPAL` counts (`DASHBOARD_AUTH`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vouching {
-    /// It does not: anybody could send it.
-    None,
-    /// App Service authentication stands before us, and takes it from everybody else.
-    EasyAuth,
-}
-
 impl Dashboard {
     /// A dashboard for whoever has `key`, or whom App Service authentication names.
-    pub fn new(key: Option<String>, vouching: Vouching) -> Self {
+    pub fn new(key: Option<String>, is_vouched: IsVouched) -> Self {
         let sessions = key.filter(|key| !key.is_empty()).map(|key| {
             let sessions = Sessions::new(&key);
             (key, sessions)
         });
-        let access = match (vouching, sessions) {
-            (Vouching::EasyAuth, sessions) => Access::EasyAuth { sessions },
-            (Vouching::None, Some((key, sessions))) => Access::Key { key, sessions },
-            (Vouching::None, None) => Access::Off,
+        let access = match (is_vouched, sessions) {
+            (IsVouched::Yes, sessions) => Access::EasyAuth { sessions },
+            (IsVouched::No, Some((key, sessions))) => Access::Key { key, sessions },
+            (IsVouched::No, None) => Access::Off,
         };
         Self { access, attempts: Attempts::default(), counted: Mutex::default() }
     }
@@ -96,6 +88,8 @@ pub fn routes() -> Router {
         .route(&at("/rollouts/{id}/report.csv"), get(pages::report))
         .route(&at("/rollouts/{id}/confirm"), get(commands::confirm))
         .route(&at("/rollouts/{id}/command"), post(commands::carry_out))
+        .route(&at("/switch"), get(commands::confirm_switch).post(commands::switch))
+        .route(&at("/audit"), get(pages::audit))
         .route(&at("/deployments"), get(pages::deployments))
         .route(&at("/deployments/{key}"), get(pages::deployment))
         .route(&at("/{*other}"), any(pages::not_found))

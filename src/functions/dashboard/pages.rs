@@ -54,7 +54,7 @@ pub async fn overview(
     Extension(visitor): Extension<Visitor>,
 ) -> Result<Response, Refused> {
     let found = load::overview(&app).await?;
-    let page = html::overview::page(&found, app.engine.mode(), app.engine.now());
+    let page = html::overview::page(&found, app.engine.now());
     Ok(show(&visitor, Nav::Overview, page))
 }
 
@@ -130,6 +130,18 @@ pub async fn deployment(
     let deployment = app.engine.deployment(&key).await?.ok_or_else(none)?.value;
     let under_way = load::under_way(&app, &key).await?;
     Ok(show(&visitor, Nav::Deployments, html::deployment::page(&deployment, &under_way, app.engine.now())))
+}
+
+/// Who did what, the latest first.
+pub async fn audit(
+    Extension(app): Extension<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Refused> {
+    let page = app.engine.audit(&PageRequest { continuation: query.continuation(), top: load::ROWS }).await?;
+    let items = page.items.into_iter().map(views::audit_entry).collect();
+    let rows = load::Rows { items, next: page.next, was_cut: false };
+    Ok(show(&visitor, Nav::Audit, html::audit::page(&rows, &query, app.engine.now())))
 }
 
 /// For addresses that are none.

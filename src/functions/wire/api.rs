@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Hold, MaintenanceWindow, Purpose, RolloutId,
+    Target, Timestamp, Version, Way,
 };
 
 /// The media type of [`Problem`] (RFC 9457).
@@ -193,6 +194,9 @@ pub struct RolloutView {
     /// Why it stands there, where a state has a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What keeps it from posting besides; never there for one that has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<HeldByView>,
     /// The wave under way, 1-based, the canaries included; 0 while planning.
     pub wave: u32,
     /// How many waves there are.
@@ -207,6 +211,60 @@ pub struct RolloutView {
     /// How many deployments had another version before, as far as that is known; of a scheduled rollout that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
+}
+
+/// What keeps every rollout from posting, whatever its own state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldByView {
+    /// `stop`: somebody has stopped everything; `observe`: the service only observes (`MODE`).
+    pub by: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// The answer to `POST /api/stop` and `POST /api/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchView {
+    /// What keeps every rollout from posting now; nothing does if it is empty.
+    pub held_by: Vec<HeldByView>,
+}
+
+/// One entry of `GET /api/audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditView {
+    /// When.
+    pub at: Timestamp,
+    /// Who: the principal, or the fingerprint of the key; `permafresh` for the service itself.
+    pub who: String,
+    /// What, such as `rollout.pause`.
+    pub what: String,
+    /// On what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// How it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// How it was after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why, in the words of whoever did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// `done`, `refused`, or `begun`: its end was not noted, so that its effect may or may not have come.
+    pub outcome: String,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The state of a refresh, as the API spells it: the members of [`Counts`]. `submitting` is `running` here.
@@ -399,6 +457,12 @@ pub struct DeploymentView {
     /// The last version a refresh succeeded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedView>,
+    /// Whether, and why, it is not to be touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// When it may be refreshed; at any time if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance_windows: Vec<MaintenanceWindow>,
     /// What its refreshes came to, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastView>,
@@ -502,6 +566,9 @@ pub struct DeploymentRow {
     /// Its region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// When it may be refreshed: an array of windows, or such an array as text in CSV. An empty one lifts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance_windows: Option<Value>,
 }
 
 /// The answer to `PUT /api/deployments`.
@@ -532,6 +599,9 @@ pub struct RejectedRow {
 pub struct DryRun {
     /// The version they would be called with.
     pub version: Version,
+    /// What keeps every rollout from posting now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<HeldByView>,
     /// Why the publish itself would be refused now, if it would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -549,6 +619,9 @@ pub struct DryRunCall {
     pub application_id: ApplicationId,
     /// In which wave, 1-based.
     pub wave: u32,
+    /// When its maintenance window opens, if it has one that is closed now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
     /// The version it would be called with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,

@@ -127,10 +127,11 @@ impl Fields {
     fn strategy(&mut self, value: Option<Value>, offers: Strategy) -> Strategy {
         let mut strategy = offers;
         let Some(value) = value.filter(|value| !value.is_null()) else { return strategy };
-        let Value::Object(members) = value else {
+        let Value::Object(mut members) = value else {
             self.refuse("strategy", "expected an object such as {\"canaries\": 1, \"waves\": [\"10%\", \"100%\"]}");
             return strategy;
         };
+        members.retain(|_, value| !value.is_null());
         for name in members.keys() {
             // Each alone, so that one answer names every wrong one.
             let mut alone = members.clone();

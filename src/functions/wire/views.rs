@@ -1,11 +1,13 @@
 //! Domain records in the shapes of the API.
 
 use super::api::{
-    self, AppliedView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, LastGoodView, PastView,
-    RefreshView, RefreshWord, RolloutView, RolloutWord,
+    self, AppliedView, AuditView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, HeldByView,
+    LastGoodView, PastView, RefreshView, RefreshWord, RolloutView, RolloutWord,
 };
+use crate::engine::audit::{AuditEntry, Outcome};
 use crate::engine::dry_run::DryRun;
 use crate::engine::last_good::{Good, LastGood};
+use crate::engine::switch::{HeldBy, Stopped};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
     Actor, Applied, Deployment, Evidence, HandOver, PastRefresh, PastResult, Phase, Refresh, RefreshState, Rollout,
@@ -34,6 +36,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
             RolloutState::Canceled { .. } => RolloutWord::Canceled,
         },
         why: rollout.state.why(),
+        held_by: Vec::new(),
         wave: rollout.wave,
         waves: rollout.waves(),
         created_at: rollout.created_at,
@@ -115,10 +118,33 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
             rollout_id: *rollout_id,
             at: *at,
         }),
+        hold: deployment.hold.clone(),
+        maintenance_windows: deployment.maintenance_windows.clone(),
         history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
     }
+}
+
+/// What keeps every rollout from posting.
+pub fn held_by(held_by: HeldBy) -> HeldByView {
+    match held_by {
+        HeldBy::Stop(Stopped { since, who, why }) => {
+            HeldByView { by: "stop".to_owned(), since: Some(since), who: Some(who), why }
+        }
+        HeldBy::Observe => HeldByView { by: "observe".to_owned(), since: None, who: None, why: None },
+    }
+}
+
+/// One entry of the audit list.
+pub fn audit_entry(entry: AuditEntry) -> AuditView {
+    let AuditEntry { at, who, what, on, from, to, why, outcome, problem, id: _ } = entry;
+    let outcome = match outcome {
+        Outcome::Begun => "begun",
+        Outcome::Done => "done",
+        Outcome::Refused => "refused",
+    };
+    AuditView { at, who, what, on, from, to, why, outcome: outcome.to_owned(), problem }
 }
 
 fn past(past: &PastRefresh) -> PastView {
@@ -163,6 +189,7 @@ pub fn dry_run(run: DryRun, version: Version) -> api::DryRun {
             version: Some(version),
             version_before: call.member.version_before,
             way: Some(call.way),
+            opens_at: call.opens_at,
             command,
             command_powershell,
         }
@@ -172,7 +199,13 @@ pub fn dry_run(run: DryRun, version: Version) -> api::DryRun {
         why: skip_reason(why).to_owned(),
         version_before: member.version_before,
     });
-    api::DryRun { version, refused: run.refused, called: called.collect(), skipped: skipped.collect() }
+    api::DryRun {
+        version,
+        held_by: Vec::new(),
+        refused: run.refused,
+        called: called.collect(),
+        skipped: skipped.collect(),
+    }
 }
 
 /// The standings that a word of the API stands for.
@@ -225,11 +258,15 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         },
         RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),
         RefreshState::Superseded { by } => (None, Some(format!("rollout {by} took its place"))),
-        RefreshState::AwaitingAccess { gate, .. } => (
+        RefreshState::AwaitingAccess { gate, next_look, .. } => (
             None,
             Some(match gate {
                 Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+                Gate::Window => format!(
+                    "waits for its maintenance window, which opens at {}",
+                    next_look.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                ),
             }),
         ),
         _ => (None, None),
@@ -246,6 +283,7 @@ pub fn skip_reason(why: SkipReason) -> &'static str {
         SkipReason::NotReady => "notReady: its own deployment is not done, or failed",
         SkipReason::Unconfirmed => "unconfirmed: known from a notification only, Azure has not confirmed it",
         SkipReason::OnHold => "onHold: somebody put it on hold",
+        SkipReason::MissedWindow => "missedWindow: none of its maintenance windows could be used",
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{Actor, DeploymentKey, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
+use super::refresh::DEAD_LETTERS;
+use super::{Actor, DeploymentKey, News, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -37,9 +38,15 @@ pub struct Rollout {
     /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
     #[serde(default)]
     pub approval: Approval,
+    /// Whether its version is still to be looked at before anything is planned.
+    #[serde(default)]
+    pub vetting: Vetting,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
+    /// What there was to tell of it, the last of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub news: Vec<News>,
     /// How many deployments had another version before; counted once a scheduled rollout completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
@@ -89,6 +96,19 @@ pub enum Approval {
     Given,
 }
 
+/// How it stands with the look at its version: whether that is worth a rollout, and fit for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Vetting {
+    /// Nothing stands against it, or a person has decided.
+    #[default]
+    Done,
+    /// It is to be looked at before anything is planned.
+    Due,
+    /// It was looked at and is paused for a person: resuming is deciding.
+    Parked,
+}
+
 /// Where the walk over the deployments of the plan stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -109,6 +129,9 @@ pub struct Walk {
     /// When the walk last moved or was asked to; a walk that stands still is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
+    /// How many planning messages nobody could work off since the wave began or a person resumed.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4.
@@ -239,7 +262,9 @@ impl Rollout {
             canaries_waived: false,
             forgiven: Forgiven::default(),
             approval: Approval::default(),
+            vetting: Vetting::default(),
             next_wave_at: None,
+            news: Vec::new(),
             changed: None,
             has_completed: false,
             created_at: now,
@@ -326,10 +351,22 @@ impl Rollout {
         *self != before
     }
 
+    /// Does not begin, for a reason that a person has to look at.
+    pub fn park(&mut self, why: String) {
+        self.state = RolloutState::Paused { why, on: None };
+        self.vetting = Vetting::Parked;
+    }
+
+    /// Whether it has not begun and waits for a person to decide whether it should: nothing has to wait for it.
+    pub fn is_parked(&self) -> bool {
+        self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
+    }
+
     /// Begins with the first wave, once the deployments were counted; asks first where that is the last one and has to be
     /// approved.
     pub fn begin(&mut self, whole: u64, now: Timestamp) {
         self.walk.whole = whole;
+        self.vetting = Vetting::Done;
         if whole > 0 && self.needs_approval(1) {
             return self.ask_approval();
         }
@@ -359,7 +396,25 @@ impl Rollout {
         self.forgiven.in_wave = 0;
         self.next_wave_at = None;
         self.walk.wave_is_planned = false;
+        self.walk.dead_letters = 0;
         self.ask_planner(now);
+    }
+
+    /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
+    pub fn planner_died(&mut self, reason: &str) -> bool {
+        let plans =
+            self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
+        if plans {
+            self.walk.dead_letters += 1;
+            // The next message, which the timer sends, has an id of its own.
+            self.walk.message += 1;
+            if self.walk.dead_letters >= DEAD_LETTERS {
+                let why =
+                    format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
+                self.state = RolloutState::Paused { why, on: None };
+            }
+        }
+        plans
     }
 
     /// Another planning message is to be sent: it gets an id of its own.
@@ -479,6 +534,9 @@ impl Rollout {
             // Of a halted one nobody was asked that.
             self.approval = if was_paused { Approval::Given } else { Approval::Pending };
         }
+        if self.vetting == Vetting::Parked {
+            self.vetting = Vetting::Done;
+        }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),
             in_wave: tally.count_in(self.wave, Standing::is_failure),
@@ -495,6 +553,7 @@ impl Rollout {
             _ => RolloutState::Running,
         };
         self.ended_at = None;
+        self.walk.dead_letters = 0;
         if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
             self.ask_planner(now);
         }

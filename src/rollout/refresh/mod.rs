@@ -35,6 +35,10 @@ pub const VERIFY_DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub const SECOND_LOOK: Duration = Duration::from_secs(10 * 60);
 /// The gap between two looks at a gate.
 pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
+/// How many dead letters of one refresh are sent again before it fails.
+pub const DEAD_LETTERS: u32 = 3;
+/// How long after its death a message is sent again the first time; doubled each time.
+pub const AFTER_DEATH: Duration = Duration::from_secs(5 * 60);
 /// How many unreadable looks in a row lead to reading the application instead.
 pub const UNREADABLE_LOOKS: u32 = 5;
 
@@ -89,6 +93,12 @@ pub struct Refresh {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// When to give up waiting for a maintenance window that can be used; set when it first waits for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_deadline: Option<Timestamp>,
+    /// How many of its messages nobody could work off.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4. Each owns what is true only in it.
@@ -191,6 +201,8 @@ pub enum Gate {
         /// The tenant's id.
         tenant_id: String,
     },
+    /// The opening of the deployment's maintenance window: its next look.
+    Window,
 }
 
 /// What reading the application is to answer.
@@ -261,6 +273,8 @@ pub enum SkipReason {
     Unconfirmed,
     /// It is on hold.
     OnHold,
+    /// None of its maintenance windows could be used.
+    MissedWindow,
 }
 
 /// What may happen to a refresh.
@@ -270,10 +284,22 @@ pub enum Event {
     Release,
     /// Its rollout does not go on: it gives its place back.
     PutBack,
+    /// The same, said by the worker that has it and has not posted it.
+    Withdraw,
     /// It may not be posted before this time.
     Delay {
         /// The time.
         until: Timestamp,
+    },
+    /// It may only be posted in a maintenance window.
+    AwaitWindow {
+        /// When the next one opens.
+        opens_at: Timestamp,
+    },
+    /// The message for its next step was delivered again and again, and is dead.
+    DeadLettered {
+        /// What the queue says.
+        reason: String,
     },
     /// A worker takes it.
     Submit,
@@ -375,6 +401,8 @@ impl Refresh {
             correlation_id: None,
             submitted_at: None,
             ended_at: None,
+            window_deadline: None,
+            dead_letters: 0,
         }
     }
 
@@ -486,7 +514,10 @@ impl Event {
         match self {
             Self::Release => "release",
             Self::PutBack => "putBack",
+            Self::Withdraw => "withdraw",
             Self::Delay { .. } => "delay",
+            Self::AwaitWindow { .. } => "awaitWindow",
+            Self::DeadLettered { .. } => "deadLettered",
             Self::Submit => "submit",
             Self::Answered { .. } => "answered",
             Self::Claim => "claim",

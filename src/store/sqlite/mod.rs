@@ -129,6 +129,46 @@ impl Store for SqliteStore {
         read_all("rollout", &self.read("list open rollouts", rollouts::open).await?)
     }
 
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError> {
+        let made_before = to_nanos(before);
+        let list = move |connection: &Connection| rollouts::ended_made_before(connection, made_before);
+        let mut ended: Vec<Versioned<Rollout>> = read_all("rollout", &self.read("list old rollouts", list).await?)?;
+        ended.retain(|rollout| rollout.value.ended_at.is_some_and(|at| at < before));
+        ended.truncate(at_most);
+        Ok(ended)
+    }
+
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError> {
+        let most = limit(at_most);
+        self.write("remove refreshes", move |connection| refreshes::remove(connection, rollout, most)).await
+    }
+
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError> {
+        let Guard::Is(etag) = Guard::of(rollout) else { return Ok(Saved::Conflict) };
+        let id = rollout.value.id;
+        self.write("remove a rollout", move |connection| rollouts::remove(connection, id, etag)).await
+    }
+
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError> {
+        let mut old = Vec::new();
+        for (key, body) in self.read("list claims", rollouts::claims).await? {
+            let claim: Claim = read("claim", &body)?;
+            if claim.at < claims {
+                old.push((key, claim.rollout_id));
+            }
+        }
+        let (throttles, most) = (to_nanos(throttles), limit(at_most));
+        let forget = move |connection: &Connection| {
+            let claims = rollouts::forget_claims(connection, &old)?;
+            Ok(claims + rollouts::forget_throttles(connection, throttles, most)?)
+        };
+        self.write("forget claims and throttles", forget).await
+    }
+
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError> {
         let guard = Guard::New(record::first_etag());
         let rows: Vec<_> = refreshes.iter().map(|refresh| refreshes::Row::of(refresh, guard)).collect();

@@ -51,6 +51,9 @@
 //! | `record_past` | 2; 1 where it is known |
 //! | `forget_gone` | 1 where nothing is; else as `due_checks` and `save_deployments` |
 //! | `throttle` | 2; 1 where it is longer already |
+//! | `long_ended_rollouts` | 1 for each 1,000 made before, 17 for each that is found |
+//! | `remove_refreshes`, `remove_rollout` | as `refreshes` and `save_refreshes`; 2 |
+//! | `forget_facts` | 3, 1 for each further 1,000 rows, 1 for each old claim and each row that is removed |
 //! | `wake_forgotten` | 0 within the hour; else 34, and 16 for each open rollout |
 //!
 //! A write that lost its race reads each of its records once, and tries again with those that can still win; a write
@@ -309,6 +312,56 @@ impl Store for TablesStore {
         let mut open: Vec<_> = try_join_all(marked.into_iter().map(look)).await?.into_iter().flatten().collect();
         open.sort_by_key(|rollout| (rollout.value.created_at, rollout.value.id));
         Ok(open)
+    }
+
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError> {
+        let mut ended = Vec::new();
+        for copy in rollouts::made_before(self.service(), before).await? {
+            if ended.len() >= at_most {
+                break;
+            }
+            if !copy.state.is_ended() || copy.ended_at.is_none_or(|at| at >= before) {
+                continue;
+            }
+            let Some(rollout) = rollouts::one(self.service(), copy.id).await? else { continue };
+            let is_old = rollout.value.ended_at.is_some_and(|at| at < before);
+            if is_old && !self.is_open(&rollout.value).await? {
+                ended.push(rollout);
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError> {
+        let mut refreshes = self.collections.list::<Refresh>(&rollout.to_string(), None, None, at_most).await?;
+        refreshes.truncate(at_most);
+        let changes: Vec<_> = refreshes.iter().map(|refresh| Change::guarded(refresh, Aim::Remove)).collect();
+        let removed = self.collections.change(&changes).await?;
+        Ok(removed.iter().filter(|saved| saved.is_stored()).count())
+    }
+
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError> {
+        let left = self.collections.list::<Refresh>(&rollout.value.id.to_string(), None, None, 1).await?;
+        if left.is_empty() { rollouts::remove(self.service(), rollout).await } else { Ok(Saved::Conflict) }
+    }
+
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError> {
+        let mut old = facts::old_throttles(self.service(), throttles, at_most).await?;
+        old.extend(facts::old_upkeep(self.service(), throttles).await?.into_iter().take(at_most));
+        for (row, claim) in facts::claims(self.service()).await? {
+            if claim.at < claims && rollouts::one(self.service(), claim.rollout_id).await?.is_none() {
+                old.push(row);
+            }
+        }
+        let mut removed = 0;
+        for row in old {
+            removed += usize::from(facts::remove(self.service(), row).await?);
+        }
+        Ok(removed)
     }
 
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError> {

@@ -2,10 +2,12 @@
 
 use maud::html;
 
+use super::super::HOME;
 use super::super::guard::Visitor;
 use super::super::load::Standings;
 use super::Page;
 use super::parts;
+use crate::functions::operations::Turn;
 use crate::rollout::{Command, Retried, advice};
 
 /// The page with the one button that does it.
@@ -47,6 +49,36 @@ pub fn page(standings: &Standings, command: Command, actor: &str, visitor: &Visi
                 @if !actor.is_empty() { input type="hidden" name="actor" value=(actor); }
                 button.primary type="submit" { (button) }
                 a.button href=(parts::rollout_path(view.id)) { "Leave it as it is" }
+            }
+        }
+    };
+    Page { title: title.to_owned(), refresh: None, say: String::new(), content }
+}
+
+/// The page before everything is stopped, or goes on.
+pub fn switch(turn: Turn, visitor: &Visitor) -> Page {
+    let (word, title, what) = match turn {
+        Turn::Stop => (
+            "stop",
+            "Stop everything?",
+            "No rollout posts anything any more, in any instance, until somebody lets it go on. What Azure has accepted is followed to its end.",
+        ),
+        Turn::Start => (
+            "start",
+            "Let everything go on?",
+            "Every rollout goes on where it stood; those that are paused stay paused.",
+        ),
+    };
+    let content = html! {
+        div.card.confirm {
+            h1 { (title) }
+            p { (what) }
+            form.buttons method="post" action=(format!("{HOME}/switch")) {
+                input type="hidden" name="token" value=(visitor.token);
+                input type="hidden" name="to" value=(word);
+                label.why for="why" { "Why, for the audit list" input #why type="text" name="why" maxlength="500"; }
+                button.primary type="submit" { @match turn { Turn::Stop => "Stop everything", Turn::Start => "Go on" } }
+                a.button href=(HOME) { "Leave it as it is" }
             }
         }
     };

@@ -44,7 +44,7 @@ pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery,
                         @for deployment in &rows.items {
                             tr {
                                 th scope="row" { (parts::deployment_link(&deployment.application_id)) }
-                                td { (version(deployment)) @if wanted(deployment).is_some_and(|wanted| !deployment.has(wanted)) { " " span.state.waiting { "behind" } } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
+                                td { (version(deployment)) @if wanted(deployment).is_some_and(|wanted| !deployment.has(wanted)) { " " span.state.waiting { "behind" } } @if deployment.is_on_hold(now) { " " span.state.waiting { "on hold" } } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
                                 td.wide { @if let Some(plan) = &deployment.plan { bdi { (plan.offer) "/" (plan.plan) } } }
                                 td.wide { @if let Some(location) = &deployment.location { bdi { (location) } } }
                                 td { @match deployment.history.last() { Some(past) => { (result(past)) " " span.muted { (parts::moment(past.at, now)) } }, None => span.muted { "none yet" } } }
@@ -65,6 +65,9 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], n
     let content = html! {
         nav.crumbs aria-label="Where this is" { a href=(format!("{HOME}/deployments")) { "Deployments" } " › " span aria-current="page" { bdi { (id.name()) } } }
         h1 { bdi { (id.name()) } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
+        @if let Some(hold) = deployment.hold.as_ref().filter(|hold| hold.is_on(now)) {
+            p.banner { b { "On hold" } @if let Some(until) = hold.until { " until " (until.format("%Y-%m-%d %H:%M UTC")) } ": " bdi { (hold.why) } }
+        }
         @if !under_way.is_empty() {
             section #now .card data-live aria-labelledby="now-title" {
                 h2 #now-title { "Now" }

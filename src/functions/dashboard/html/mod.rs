@@ -1,6 +1,7 @@
 //! The pages as HTML: pure functions of what was loaded. Everything from outside goes through maud, which escapes it;
 //! nothing here is raw, and nothing carries a script, a style or a key.
 
+pub mod audit;
 pub mod confirm;
 pub mod deployment;
 pub mod entry;
@@ -23,6 +24,8 @@ pub enum Nav {
     Rollouts,
     /// Deployments, and one of them.
     Deployments,
+    /// Who did what.
+    Audit,
 }
 
 /// The content of a page.
@@ -43,6 +46,7 @@ pub fn frame(visitor: &Visitor, nav: Nav, page: Page) -> Markup {
         (Nav::Overview, "Overview", HOME.to_owned()),
         (Nav::Rollouts, "Rollouts", format!("{HOME}/rollouts")),
         (Nav::Deployments, "Deployments", format!("{HOME}/deployments")),
+        (Nav::Audit, "Audit", format!("{HOME}/audit")),
     ];
     let body = html! {
         a.skip href="#main" { "Skip to the content" }

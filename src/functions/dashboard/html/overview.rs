@@ -7,7 +7,7 @@ use super::super::load::{Overview, PlanRow, Standings};
 use super::parts::{self, Level};
 use super::plot::plot;
 use super::{Page, rollout};
-use crate::engine::Mode;
+use crate::functions::wire::api::HeldByView;
 use crate::rollout::Timestamp;
 use crate::rollout::course::Sample;
 
@@ -16,12 +16,10 @@ const LIVELY: u32 = 2;
 const QUIET: u32 = 30;
 
 /// The page.
-pub fn page(found: &Overview, mode: Mode, now: Timestamp) -> Page {
+pub fn page(found: &Overview, now: Timestamp) -> Page {
     let content = html! {
         h1 { "Overview" }
-        @if mode == Mode::Observe {
-            p.banner { b { "Observing only." } " Nothing is posted to Azure until " code { "MODE" } " is " code { "act" } "." }
-        }
+        div #held data-live { (held(&found.held_by, now)) }
         section #plans data-live aria-labelledby="plans-title" {
             h2 #plans-title { "Offers and plans" }
             (plans(&found.plans))
@@ -61,6 +59,30 @@ pub fn page(found: &Overview, mode: Mode, now: Timestamp) -> Page {
     let refresh =
         if found.open.iter().any(|(standings, _)| !standings.view.state.is_stopped()) { LIVELY } else { QUIET };
     Page { title: "Overview".to_owned(), refresh: Some(refresh), say, content }
+}
+
+/// What keeps everything from posting, and the switch.
+fn held(held_by: &[HeldByView], now: Timestamp) -> Markup {
+    let is_stopped = held_by.iter().any(|held| held.by == "stop");
+    let (word, text) = if is_stopped { ("start", "Let everything go on…") } else { ("stop", "Stop everything…") };
+    html! {
+        @for held in held_by {
+            @if held.by == "observe" {
+                p.banner { b { "Observing only." } " Nothing is posted to Azure until " code { "MODE" } " is " code { "act" } "." }
+            } @else {
+                p.banner.stopped {
+                    b { "Everything is stopped." }
+                    " Nothing is posted to Azure"
+                    @if let Some(since) = held.since { " since " (parts::moment(since, now)) }
+                    @if let Some(who) = &held.who { ", says " bdi { (who) } }
+                    "." @if let Some(why) = &held.why { " " bdi { (why) } }
+                }
+            }
+        }
+        form.switch method="get" action=(format!("{HOME}/switch")) {
+            button.small type="submit" name="to" value=(word) { (text) }
+        }
+    }
 }
 
 fn plans(rows: &[PlanRow]) -> Markup {
