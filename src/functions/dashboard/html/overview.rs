@@ -101,7 +101,7 @@ fn plans(rows: &[PlanRow]) -> Markup {
                         tr {
                             th scope="row" {
                                 a.name href=(format!("{HOME}/deployments?plan={}", percent_encoding::utf8_percent_encode(&row.plan.to_string(), percent_encoding::NON_ALPHANUMERIC))) {
-                                    bdi { (row.plan.offer) "/" (row.plan.plan) }
+                                    bdi { (row.plan.offer) "/" wbr; (row.plan.plan) }
                                 }
                                 span.where { bdi { (row.plan.publisher) } }
                             }

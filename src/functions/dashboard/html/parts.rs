@@ -165,7 +165,7 @@ pub fn deployment_link(id: &ApplicationId) -> Markup {
 
 /// What a rollout is called.
 pub fn rollout_name(view: &RolloutView) -> Markup {
-    html! { bdi { (view.offer) "/" (view.plan) } " → " b { (view.version) } }
+    html! { bdi { (view.offer) "/" wbr; (view.plan) } " → " b { (view.version) } }
 }
 
 /// The address of a rollout.
