@@ -237,7 +237,7 @@ fn retry(view: &RolloutView, actor: Actor) -> Markup {
             form.inline method="get" action=(format!("{}/confirm", rollout_path(view.id))) {
                 input type="hidden" name="command" value="retry";
                 input type="hidden" name="actor" value=(word);
-                button.small type="submit" aria-label=(format!("Retry what waits for: {}", advice::who(actor))) { "Retry these…" }
+                button.small type="submit" aria-label=(format!("Retry these… that wait for: {}", advice::who(actor))) { "Retry these…" }
             }
         }
     }
