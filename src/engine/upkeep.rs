@@ -37,6 +37,7 @@ impl Engine {
             ("take note of dead letters", self.take_note_of_dead_letters().await),
             ("tell people", self.send_lost_notes().await),
             ("forget what is old", self.forget_old().await),
+            ("look after the sync", self.send_lost_sync().await),
         ];
         for (what, result) in aside {
             if let Err(error) = result {
@@ -199,7 +200,7 @@ impl Engine {
             let Some(rollout) = self.store.rollout(raised.by).await? else { continue };
             match rollout.value.state {
                 RolloutState::Canceled { .. } | RolloutState::Halted { .. } => {
-                    self.revert_wanted(&rollout.value).await?
+                    self.revert_wanted(&rollout.value).await?;
                 }
                 RolloutState::Completed => self.settle_wanted(&rollout.value).await?,
                 _ => {}

@@ -8,12 +8,15 @@ pub mod dashboard;
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
+pub mod offers;
 pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
 pub mod refresh_deployment;
 pub mod rollouts;
 pub mod scheduled_refresh;
+pub mod sync_deployments;
+pub mod watch_offers;
 pub mod wire;
 
 use std::any::Any;
@@ -90,6 +93,8 @@ pub fn router(handle: Handle) -> Router {
             post(notification::post).layer(DefaultBodyLimit::max(notification::BODY_LIMIT)),
         )
         .route("/api/offer-publishes", post(offer_publishes::post))
+        .route("/api/offers", get(offers::list))
+        .route("/api/offer-publishes/lint", post(offer_publishes::lint))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
@@ -97,6 +102,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
+        .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
         .merge(dashboard::routes())
         .route("/api/deployments/{key}/hold", post(deployments::hold))
@@ -108,6 +114,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .route("/SyncDeployments", post(sync_deployments::invoke))
+        .route("/WatchOffers", post(watch_offers::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(after_panic))

@@ -190,7 +190,10 @@ pub async fn report(
 
 async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
     match app.engine.store().rollout(id).await? {
-        Some(rollout) => view(app, &rollout.value).await,
+        Some(rollout) => {
+            let changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
+            Ok(RolloutView { changes, ..view(app, &rollout.value).await? })
+        }
         None => Err(problem::missing(format!("there is no rollout {id}"))),
     }
 }

@@ -20,8 +20,10 @@ use permafresh::functions::dashboard::Dashboard;
 use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
+use permafresh::partner_center;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::rollout::submission::States;
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
@@ -51,6 +53,16 @@ pub struct Options {
     pub retention: Duration,
     /// Where people are told, and the secret.
     pub webhook: Option<(String, String)>,
+    /// Whether offers are watched, and with what.
+    pub watch: Option<WatchOptions>,
+}
+
+/// How offers are watched.
+#[derive(Clone)]
+pub struct WatchOptions {
+    pub partner: Arc<partner_center::simulator::Simulator>,
+    pub states: States,
+    pub rollout_on_first_sight: bool,
 }
 
 impl Default for Options {
@@ -67,6 +79,7 @@ impl Default for Options {
             principals: IsVouched::No,
             retention: Duration::from_secs(400 * 86_400),
             webhook: None,
+            watch: None,
         }
     }
 }
@@ -135,7 +148,7 @@ impl World {
             retention: self.options.retention,
             looks_at_once: self.options.looks_at_once,
         };
-        let mut engine = Engine::new(store, queue, arm, clock, config);
+        let mut engine = Engine::new(store, queue, arm, clock.clone(), config);
         if let Some((url, secret)) = &self.options.webhook {
             let http = || {
                 let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
@@ -143,6 +156,10 @@ impl World {
             };
             engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
         }
+        let engine = match &self.options.watch {
+            Some(options) => engine.with_watch(crate::watch_offers::watch(options, clock)),
+            None => engine,
+        };
         App {
             dashboard: Dashboard::new(self.options.dashboard_key.clone(), self.options.principals),
             engine,
@@ -150,6 +167,11 @@ impl World {
             principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
+    }
+
+    /// The handler in use.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// The store as another process opens it.
