@@ -36,7 +36,8 @@ Examples:
   permafresh demo
   permafresh demo --bad-permission
   permafresh demo --watch
-  permafresh demo --deployments 1000 --throttle";
+  permafresh demo --deployments 1000 --throttle
+  permafresh demo --keep        # and look at the dashboard for as long as you like";
 
 /// See it work: publishes a version to some hundred simulated deployments
 ///
@@ -60,6 +61,9 @@ pub struct DemoArgs {
     /// Port of the service; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub port: u16,
+    /// Go on serving the dashboard after the rollout's end, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
     /// Show the log of the service
     #[arg(long, short)]
     pub verbose: bool,
@@ -80,11 +84,19 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
         false => LineSink::new(|_| {}),
     };
     let host = local::start_host(&service, sink).await?;
-    let played = tokio::select! {
+    tokio::pin!(interrupted);
+    let mut played = tokio::select! {
         played = play(&args, &service, host.local_addr().port(), &azure) => played,
         reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
-        () = interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
+        () = &mut interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
     };
+    if played.is_ok() && args.keep {
+        output::say("The dashboard stays until you press Ctrl-C.");
+        played = tokio::select! {
+            reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
+            () = &mut interrupted => Ok(()),
+        };
+    }
     host.shutdown(Duration::from_secs(2)).await;
     played.map(|()| Exit::Success)
 }
@@ -115,6 +127,10 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
     output::say("A version was published, and the deployments that customers run do not have its permissions yet.\n");
     output::say(&format!("  Azure        simulated, at {}", azure.simulator.endpoint()));
     output::say(&format!("  the service  the real one, at {}", client.url()));
+    local::say_dashboard(&service.settings, port);
+    if let Some(key) = &service.settings.dashboard.key {
+        output::say(&format!("  its key      {}", key.expose()));
+    }
     let imported = client.import_rows(&azure.rows()).await?.imported;
     output::say(&format!("  registered   {}, every one with version {DEPLOYED}", counted(imported, "deployment")));
     let rollout_id = match &azure.partner_center {
@@ -173,6 +189,7 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
         ("IDENTITY_HEADER", azure.simulator.identity_header()),
         ("POLL_SCHEDULE", "*/1 * * * * *"),
         ("LOCAL_FUNCTION_KEYS", &key),
+        ("DASHBOARD_KEY", &uuid::Uuid::new_v4().simple().to_string()),
         ("MODE", "act"),
     ];
     // Whoever runs the demo may have settings of their own, an identity among them; those are not for a simulator.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every file of the script root, by its path in it.
 pub const FILES: &[(&str, &str)] = &[
     ("host.json", include_str!("../../host.json")),
+    ("functions/Dashboard/function.json", include_str!("../../functions/Dashboard/function.json")),
     ("functions/Deployments/function.json", include_str!("../../functions/Deployments/function.json")),
     ("functions/Notification/function.json", include_str!("../../functions/Notification/function.json")),
     ("functions/OfferPublishes/function.json", include_str!("../../functions/OfferPublishes/function.json")),

@@ -12,6 +12,8 @@
 pub mod audit;
 pub mod check;
 pub mod commands;
+pub mod course;
+pub mod coverage;
 mod dead_letters;
 pub mod dry_run;
 pub mod joining;

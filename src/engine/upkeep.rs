@@ -104,6 +104,7 @@ impl Engine {
         let mut result = Ok(());
         for open in self.store.open_rollouts().await? {
             result = result.and(self.look_after(&open.value).await);
+            self.note_course(open.value.id).await;
         }
         result
     }

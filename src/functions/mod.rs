@@ -4,6 +4,7 @@
 //! original path, every other function gets `POST /<Name>` with an envelope. `GET /` is answered at once, before the engine
 //! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
+pub mod dashboard;
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use self::dashboard::Dashboard;
 use self::wire::caller::IsVouched;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
@@ -51,6 +53,8 @@ pub struct App {
     pub engine: Engine,
     /// The accepted values of `sig` (`NOTIFICATION_SIG`); none means that notifications are refused.
     pub notification_sigs: Vec<String>,
+    /// The page for people.
+    pub dashboard: Dashboard,
     /// Whether `X-MS-CLIENT-PRINCIPAL` says who is calling (`DASHBOARD_AUTH`).
     pub principals: IsVouched,
     /// When PollOperations comes next (`POLL_SCHEDULE`).
@@ -100,6 +104,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
+        .merge(dashboard::routes())
         .route("/api/deployments/{key}/hold", post(deployments::hold))
         .route("/api/deployments/{key}/release", post(deployments::release))
         .route("/api/stop", post(operations::stop))

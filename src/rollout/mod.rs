@@ -5,8 +5,10 @@
 //! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
 //! [`joining`] (what becomes of those that come late), [`lint`] (are the published actions real).
 
+pub mod advice;
 pub mod answer;
 pub mod changes;
+pub mod course;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
@@ -32,6 +34,7 @@ pub mod watch;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use changes::Changes;
+pub use course::Course;
 pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};

@@ -16,6 +16,7 @@ use permafresh::access::credential::TokenSource;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
 use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use permafresh::functions::dashboard::Dashboard;
 use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
@@ -34,6 +35,7 @@ use tower::ServiceExt;
 use crate::arm_fixture::Issued;
 use crate::manual_clock::ManualClock;
 
+pub const DASHBOARD_KEY: &str = "the-key-of-the-dashboard";
 pub const SIG: &str = "the-sig";
 const LOCK: Duration = Duration::from_secs(300);
 
@@ -46,6 +48,7 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    pub dashboard_key: Option<String>,
     pub principals: IsVouched,
     pub retention: Duration,
     /// Where people are told, and the secret.
@@ -72,6 +75,7 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            dashboard_key: Some(DASHBOARD_KEY.into()),
             principals: IsVouched::No,
             retention: Duration::from_secs(400 * 86_400),
             webhook: None,
@@ -159,6 +163,7 @@ impl World {
             None => engine,
         };
         App {
+            dashboard: Dashboard::new(self.options.dashboard_key.clone(), self.options.principals),
             engine,
             notification_sigs: self.options.sigs.clone(),
             principals: self.options.principals,

@@ -16,6 +16,7 @@ use crate::engine::lint::Linter;
 use crate::engine::watch::Watch;
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
+use crate::functions::dashboard::Dashboard;
 use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
@@ -61,13 +62,16 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
         let webhook = Webhook::new(url.expose(), secret.expose(), azure::webhook_client(url.expose()));
         engine = engine.with_webhook(webhook.context("NOTIFY_URL or NOTIFY_SECRET cannot be used")?);
     }
+    let is_vouched = match settings.dashboard.auth {
+        settings::DashboardAuth::EasyAuth => IsVouched::Yes,
+        settings::DashboardAuth::Key => IsVouched::No,
+    };
+    let dashboard_key = settings.dashboard.key.as_ref().map(|key| key.expose().to_owned());
     let app = App {
         engine,
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
-        principals: match settings.dashboard.auth {
-            settings::DashboardAuth::EasyAuth => IsVouched::Yes,
-            settings::DashboardAuth::Key => IsVouched::No,
-        },
+        principals: is_vouched,
+        dashboard: Dashboard::new(dashboard_key, is_vouched),
         poll_schedule,
     };
     Ok((app, store))
