@@ -32,9 +32,10 @@
 //! | module | what it is | it may use |
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
+//! | [`lighthouse`] | delegations of Azure Lighthouse, written and judged: pure too | the domain |
 //! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`] | durations, schedules, time, one SQLite file, the simulators' HTTP server | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
-//! | [`access`], [`arm`] | tokens, Azure Resource Manager and its simulator | the above |
+//! | [`access`], [`arm`], [`webhook`] | tokens, Azure Resource Manager and its simulator, telling people | the above |
 //! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
@@ -51,6 +52,7 @@ pub mod clock;
 pub mod engine;
 pub mod functions;
 pub mod host;
+pub mod lighthouse;
 pub mod loopback;
 pub mod ncrontab;
 pub mod partner_center;
@@ -61,3 +63,4 @@ pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod timespan;
+pub mod webhook;

@@ -11,12 +11,13 @@ use std::time::Duration;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{Secret, TokenCredential};
 use azure_identity::{
-    ClientSecretCredential, ClientSecretCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential,
-    ManagedIdentityCredentialOptions, UserAssignedId,
+    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
+    DeveloperToolsCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use http::HeaderValue;
 
-use super::sdk_transport::client_options;
+use super::certificate::{ClientCertificate, Signer};
+use super::sdk_transport::{Authority, client_options};
 use crate::clock::Clock;
 use crate::rollout::Timestamp;
 
@@ -24,6 +25,8 @@ use crate::rollout::Timestamp;
 pub const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long a renewal that failed, or brought the same token, is left before the next, while the old token lasts.
 const BREATHER: Duration = Duration::from_secs(30);
+/// Microsoft Entra, where no other is named.
+const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
 /// How long the SDK may take for one token.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest reason that is kept of a failure, in characters.
@@ -38,10 +41,12 @@ pub struct IdentityConfig {
     pub client_id: Option<String>,
     /// `AZURE_CLIENT_SECRET`.
     pub client_secret: Option<String>,
+    /// A certificate in the place of the secret, which wins over it.
+    pub client_certificate: Option<ClientCertificate>,
     /// `IDENTITY_ENDPOINT`: whether there is a managed identity. The SDK reads it, and `IDENTITY_HEADER`, from the
     /// environment of the process.
     pub identity_endpoint: Option<String>,
-    /// `AZURE_AUTHORITY_HOST`, for sovereign clouds; https.
+    /// `AZURE_AUTHORITY_HOST`, for sovereign clouds; https, or http to loopback.
     pub authority_host: Option<String>,
 }
 
@@ -51,6 +56,7 @@ impl fmt::Debug for IdentityConfig {
             .field("tenant_id", &self.tenant_id)
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret.as_ref().map(|_| "redacted"))
+            .field("client_certificate", &self.client_certificate)
             .field("identity_endpoint", &self.identity_endpoint)
             .field("authority_host", &self.authority_host)
             .finish()
@@ -62,6 +68,8 @@ impl fmt::Debug for IdentityConfig {
 pub enum IdentityKind {
     /// An app registration with a secret.
     ClientSecret,
+    /// An app registration with a certificate.
+    ClientCertificate,
     /// A managed identity: system-assigned, or user-assigned where a client id is set.
     ManagedIdentity,
     /// Whoever is signed in to the Azure CLI or the Azure Developer CLI.
@@ -72,7 +80,9 @@ impl IdentityConfig {
     /// A client secret if complete, else a managed identity if there is one, else developer tools.
     pub fn kind(&self) -> IdentityKind {
         let set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
-        if set(&self.tenant_id) && set(&self.client_id) && set(&self.client_secret) {
+        if set(&self.tenant_id) && set(&self.client_id) && self.client_certificate.is_some() {
+            IdentityKind::ClientCertificate
+        } else if set(&self.tenant_id) && set(&self.client_id) && set(&self.client_secret) {
             IdentityKind::ClientSecret
         } else if set(&self.identity_endpoint) {
             IdentityKind::ManagedIdentity
@@ -81,11 +91,16 @@ impl IdentityConfig {
         }
     }
 
-    fn credential(&self, http: &reqwest::Client) -> azure_core::Result<Arc<dyn TokenCredential>> {
-        let mut options = client_options(http);
-        if let Some(authority_host) = &self.authority_host {
+    fn credential(
+        &self,
+        http: &reqwest::Client,
+        clock: &Arc<dyn Clock>,
+    ) -> azure_core::Result<Arc<dyn TokenCredential>> {
+        let authority = Authority::of(self.authority_host.as_deref());
+        let mut options = client_options(http, &authority);
+        if let Some(authority_host) = authority.for_sdk() {
             let mut cloud = CustomConfiguration::default();
-            cloud.authority_host = authority_host.clone();
+            cloud.authority_host = authority_host;
             options.cloud = Some(Arc::new(CloudConfiguration::Custom(cloud)));
         }
         let client_id = self.client_id.clone().filter(|id| !id.is_empty());
@@ -95,6 +110,21 @@ impl IdentityConfig {
                 let options = ClientSecretCredentialOptions { client_options: options };
                 let tenant_id = self.tenant_id.as_deref().unwrap_or_default();
                 Ok(ClientSecretCredential::new(tenant_id, client_id.unwrap_or_default(), secret, Some(options))?)
+            }
+            IdentityKind::ClientCertificate => {
+                let (tenant_id, client_id) =
+                    (self.tenant_id.clone().unwrap_or_default(), client_id.unwrap_or_default());
+                let host = self.authority_host.as_deref().unwrap_or(PUBLIC_AUTHORITY).trim_end_matches('/');
+                let certificate = self.client_certificate.clone();
+                let signer = certificate.map(|certificate| Signer {
+                    certificate,
+                    client_id: client_id.clone(),
+                    audience: format!("{host}/{tenant_id}/oauth2/v2.0/token"),
+                    clock: Arc::clone(clock),
+                });
+                let signer = signer.expect("the kind is this one only where there is a certificate");
+                let options = ClientAssertionCredentialOptions { client_options: options };
+                Ok(ClientAssertionCredential::new(tenant_id, client_id, signer, Some(options))?)
             }
             IdentityKind::ManagedIdentity => {
                 Ok(ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
@@ -277,7 +307,7 @@ impl TokenSource {
             Origin::Given { credential } => Arc::clone(credential),
             Origin::Configured { config, http } => {
                 let http = http.as_ref().map_err(|reason| failed(reason.clone()))?;
-                config.credential(http).map_err(|error| failed(error.to_string()))?
+                config.credential(http, &self.clock).map_err(|error| failed(error.to_string()))?
             }
         };
         let token = tokio::time::timeout(PATIENCE, credential.get_token(&[scope], None))
@@ -303,6 +333,7 @@ impl TokenSource {
                 IdentityKind::ClientSecret => {
                     "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, and whether the secret has expired"
                 }
+                IdentityKind::ClientCertificate => "check the app registration's tenant, client id and certificate",
                 IdentityKind::ManagedIdentity => {
                     "check that the function app has the managed identity, and AZURE_CLIENT_ID if it is user-assigned"
                 }

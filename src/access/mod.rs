@@ -1,5 +1,7 @@
 //! Who we are to Azure, and by which way a deployment is reached (design §5).
 
+pub mod certificate;
+pub mod claims;
 pub mod credential;
 pub mod gdap;
 pub mod legacy_transport;

@@ -9,24 +9,70 @@ use azure_core::http::request::{Body, Request};
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, RetryOptions, Transport};
 use std::sync::Arc;
 
+/// Where the SDK asks for tokens.
+///
+/// It insists on https, also to a simulator on this machine; there the scheme is put back just before the call.
+#[derive(Clone, Debug, Default)]
+pub struct Authority {
+    configured: Option<String>,
+    plain: Option<(String, u16)>,
+}
+
+impl Authority {
+    /// The authority of the settings, if any.
+    pub fn of(configured: Option<&str>) -> Self {
+        let url = configured.and_then(|text| text.parse::<url::Url>().ok());
+        let plain = url.filter(|url| url.scheme() == "http" && is_loopback(url));
+        let plain = plain.and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
+        Self { configured: configured.map(str::to_owned), plain }
+    }
+
+    /// As the SDK takes it.
+    pub fn for_sdk(&self) -> Option<String> {
+        match &self.plain {
+            Some((host, port)) => Some(format!("https://{host}:{port}")),
+            None => self.configured.clone(),
+        }
+    }
+
+    fn called(&self, mut url: url::Url) -> url::Url {
+        let is_plain =
+            self.plain.as_ref().is_some_and(|(host, port)| url.host_str() == Some(host) && url.port() == Some(*port));
+        if is_plain {
+            // The port is named, so that it stays.
+            let _ = url.set_scheme("http");
+        }
+        url
+    }
+}
+
+fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
 /// Options for a credential of the SDK: our transport, no repeats.
-pub fn client_options(http: &reqwest::Client) -> ClientOptions {
+pub fn client_options(http: &reqwest::Client, authority: &Authority) -> ClientOptions {
     ClientOptions {
         retry: RetryOptions::none(),
-        transport: Some(Transport::new(Arc::new(Lent(http.clone())))),
+        transport: Some(Transport::new(Arc::new(Lent(http.clone(), authority.clone())))),
         ..ClientOptions::default()
     }
 }
 
 #[derive(Debug)]
-struct Lent(reqwest::Client);
+struct Lent(reqwest::Client, Authority);
 
 #[async_trait]
 impl HttpClient for Lent {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|error| Error::with_error(ErrorKind::Other, error, "a method that HTTP does not know"))?;
-        let mut outgoing = self.0.request(method, request.url().clone());
+        let mut outgoing = self.0.request(method, self.1.called(request.url().clone()));
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderName, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use url::Url;
@@ -15,10 +15,13 @@ use uuid::Uuid;
 
 use super::Application;
 use super::admission::{Admission, Class, Permit};
+use super::challenge;
+use super::delegations::Looked;
 use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
 use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
+use crate::access::claims::Claims;
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
 use crate::clock::Clock;
 use crate::rollout::failure::{HELD_BACK, NO_TOKEN, POLLING_URL_REFUSED};
@@ -204,7 +207,7 @@ impl ArmClient {
                 answer: operation::submitted(&self.answer(&received)),
                 correlation_id: header(&received.headers, &CORRELATION_ID),
                 throttled_for,
-                tenant_id: challenged_tenant(&received),
+                tenant_id: challenge_of(&received),
             },
             Outcome::Unanswered { error, wait, throttled_for } => {
                 unsent(SubmitAnswer::Retry { error, wait }, throttled_for)
@@ -251,22 +254,44 @@ impl ArmClient {
         match self.call(Call::look(uri, id.subscription()), None).await {
             Outcome::Answered { received, throttled_for } => {
                 let (answer, application) = operation::read(&self.answer(&received));
-                ReadOutcome { answer, application, throttled_for, tenant_id: challenged_tenant(&received) }
+                ReadOutcome { answer, application, throttled_for, tenant_id: challenge_of(&received) }
             }
             Outcome::Unanswered { error, wait, throttled_for } => unread(error, wait, throttled_for),
         }
     }
 
-    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5); `None` if it did not.
-    pub async fn tenant_of(&self, subscription: &str) -> Option<String> {
+    /// Who we are to ARM, as far as our token says.
+    pub async fn caller(&self) -> Result<Claims, NoToken> {
+        self.tokens.token(&self.shared.scope).await.map(|token| Claims::of(&token))
+    }
+
+    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along.
+    pub async fn tenant_of(&self, subscription: &str) -> Looked<String> {
+        let unclear = |code: &str, message: &str| {
+            let error = RemoteError { status: None, code: code.to_owned(), message: message.to_owned() };
+            Looked::Unclear { error, wait: None }
+        };
         if !is_guid(subscription) {
-            return None;
+            return unclear("InvalidSubscription", "what was asked for is not a subscription's id");
         }
+        let subscription = subscription.to_ascii_lowercase();
         let target = format!("/subscriptions/{subscription}?api-version={SUBSCRIPTIONS_API_VERSION}");
-        let uri = self.shared.host.at(&target).ok()?;
+        let request = self.shared.host.at(&target).ok().and_then(|uri| Call::look(uri, &subscription).request(None));
+        let Some(request) = request else {
+            return unclear("InvalidRequest", "the request could not be put together");
+        };
         let _turn = self.shared.admission.admit(Class::Look).await;
-        let request = Call::look(uri, subscription).request(None)?;
-        challenged_tenant(&self.shared.transport.send(request).await.ok()?)
+        match self.shared.transport.send(request).await {
+            Ok(received) => {
+                let answer = self.answer(&received);
+                match (received.status, challenge_of(&received)) {
+                    (_, Some(tenant)) => Looked::Seen(tenant),
+                    (StatusCode::NOT_FOUND, None) => Looked::Refused { error: answer.error() },
+                    (_, None) => Looked::Unclear { error: answer.error(), wait: answer.wait() },
+                }
+            }
+            Err(problem) => Looked::Unclear { error: problem.into(), wait: None },
+        }
     }
 
     pub(super) async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
@@ -411,6 +436,11 @@ fn header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
+/// The tenant that a 401 names.
+fn challenge_of(received: &Received) -> Option<String> {
+    (received.status == StatusCode::UNAUTHORIZED).then(|| challenge::tenant(&received.headers)).flatten()
+}
+
 /// The subscription in a path of ARM, or nothing.
 fn subscription_in(path: &str) -> &str {
     let mut segments = path.trim_start_matches('/').split('/');
@@ -418,16 +448,4 @@ fn subscription_in(path: &str) -> &str {
         (Some(name), Some(id)) if name.eq_ignore_ascii_case("subscriptions") => id,
         _ => "",
     }
-}
-
-/// The tenant in the challenge of a 401: `Bearer authorization_uri="https://login.microsoftonline.com/{tenant}", …`.
-fn challenged_tenant(received: &Received) -> Option<String> {
-    if received.status != StatusCode::UNAUTHORIZED {
-        return None;
-    }
-    let challenge = received.headers.get(WWW_AUTHENTICATE)?.to_str().ok()?;
-    let (_, rest) = challenge.split_once("authorization_uri=")?;
-    let uri = rest.trim_start_matches('"').split(['"', ',', ' ']).next()?;
-    let tenant = uri.trim_end_matches('/').rsplit('/').next()?;
-    Uuid::try_parse(tenant).ok().map(|tenant| tenant.to_string())
 }

@@ -1,4 +1,4 @@
-//! Lists of applications, page by page.
+//! Lists, page by page: applications, and whatever else comes as `value` and `nextLink`.
 //!
 //! Follows `nextLink` as it is given, under the same rule about hosts as polling URLs, and only so far. A list that could not be
 //! read to its end says so: whoever removes what is not listed must look at [`Listing::end`].
@@ -62,17 +62,41 @@ impl ArmClient {
     async fn list(&self, subscription: &str, path: String) -> Listing {
         let mut listing =
             Listing { applications: Vec::new(), unreadable: 0, end: ListEnd::Complete, throttled_for: None };
-        if let Err(end) = self.read_pages(&subscription.to_ascii_lowercase(), path, &mut listing).await {
-            listing.end = end;
-        }
-        listing
+        let first = format!("{path}?api-version={}", self.shared.api_version);
+        let (end, throttled_for) = self
+            .read_pages(&subscription.to_ascii_lowercase(), first, &mut |item| match Application::from_json(
+                item.get().as_bytes(),
+            ) {
+                Ok(application) => listing.applications.push(application),
+                Err(_) => listing.unreadable += 1,
+            })
+            .await;
+        Listing { end, throttled_for, ..listing }
     }
 
-    async fn read_pages(&self, subscription: &str, path: String, listing: &mut Listing) -> Result<(), ListEnd> {
+    /// Reads a list from its `first` page on, and how long ARM wants no call for the subscription after it.
+    pub(super) async fn read_pages(
+        &self,
+        subscription: &str,
+        first: String,
+        take: &mut (dyn FnMut(&RawValue) + Send),
+    ) -> (ListEnd, Option<Duration>) {
+        let mut throttled_for = None;
+        let end = self.pages(subscription, first, take, &mut throttled_for).await;
+        (end.err().unwrap_or(ListEnd::Complete), throttled_for)
+    }
+
+    async fn pages(
+        &self,
+        subscription: &str,
+        first: String,
+        take: &mut (dyn FnMut(&RawValue) + Send),
+        throttled: &mut Option<Duration>,
+    ) -> Result<(), ListEnd> {
         if !is_guid(subscription) {
             return Err(stopped("InvalidSubscription", "what was to be listed is not a subscription's id".to_owned()));
         }
-        let mut next = Some(format!("{path}?api-version={}", self.shared.api_version));
+        let mut next = Some(first);
         let mut seen = HashSet::new();
         while let Some(link) = next {
             let uri = self
@@ -88,11 +112,11 @@ impl ArmClient {
             }
             let received = match self.call(Call::look(uri, subscription), None).await {
                 Outcome::Answered { received, throttled_for } => {
-                    listing.throttled_for = throttled_for;
+                    *throttled = throttled_for;
                     received
                 }
                 Outcome::Unanswered { error, wait, throttled_for } => {
-                    listing.throttled_for = throttled_for;
+                    *throttled = throttled_for;
                     return Err(ListEnd::Stopped { error, wait });
                 }
             };
@@ -102,12 +126,7 @@ impl ArmClient {
             }
             let page = ListPage::from_json(&received.body)
                 .ok_or_else(|| stopped("UnreadableBody", "a page of the list cannot be read".to_owned()))?;
-            for item in page.value {
-                match Application::from_json(item.get().as_bytes()) {
-                    Ok(application) => listing.applications.push(application),
-                    Err(_) => listing.unreadable += 1,
-                }
-            }
+            page.value.into_iter().for_each(&mut *take);
             next = page.next_link.filter(|link| !link.is_empty());
         }
         Ok(())

@@ -7,7 +7,9 @@
 
 pub mod admission;
 pub mod application;
+pub mod challenge;
 pub mod client;
+pub mod delegations;
 pub mod host_rule;
 pub mod listing;
 pub mod operation;
@@ -19,6 +21,7 @@ mod transport;
 
 pub use application::Application;
 pub use client::{ArmClient, ArmConfig, InvalidArmConfig, Polled, Posted, ReadOutcome};
+pub use delegations::Looked;
 pub use listing::{ListEnd, Listing};
 pub use transport::Proxy;
 pub(crate) use transport::{NoAnswer, Received, Transport};

@@ -139,6 +139,15 @@ pub enum BodyFormat {
     Csv,
 }
 
+impl BodyFormat {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+}
+
 /// A service, with the key to it.
 #[derive(Clone, Debug)]
 pub struct ApiClient {
@@ -197,6 +206,29 @@ impl ApiClient {
         self.read(action, self.send(action, Method::POST, "/api/offer-publishes", Some(body)).await?).await
     }
 
+    /// Starts a rollout by hand.
+    pub async fn start<T: DeserializeOwned>(&self, request: &PublishRequest) -> Result<T, ClientError> {
+        let action = "start the rollout";
+        let body = Body::json(action, request)?;
+        self.read(action, self.send(action, Method::POST, "/api/rollouts", Some(body)).await?).await
+    }
+
+    /// Says what a publish would do.
+    pub async fn dry_run<T: DeserializeOwned>(&self, request: &PublishRequest) -> Result<T, ClientError> {
+        let action = "say what the publish would do";
+        let body = Body::json(action, request)?;
+        self.read(action, self.send(action, Method::POST, "/api/rollouts?dryRun=true", Some(body)).await?).await
+    }
+
+    /// The same, as the service wrote it.
+    pub async fn dry_run_document(&self, request: &PublishRequest, format: BodyFormat) -> Result<String, ClientError> {
+        let action = "say what the publish would do";
+        let path = format!("/api/rollouts?dryRun=true&format={}", format.word());
+        let body = Body::json(action, request)?;
+        let response = self.send(action, Method::POST, &path, Some(body)).await?;
+        response.text().await.map_err(|error| self.unreachable(error))
+    }
+
     /// Reads one thing.
     pub async fn get<T: DeserializeOwned>(&self, action: &'static str, path: &str) -> Result<T, ClientError> {
         self.read(action, self.send(action, Method::GET, path, None).await?).await
@@ -243,7 +275,7 @@ impl ApiClient {
         self.list("list the refreshes", &format!("/api/rollouts/{rollout}/refreshes{state}"), limit).await
     }
 
-    /// Gives a rollout a command: `pause`, `resume`, `cancel` or `retry`.
+    /// Gives a rollout a command: `pause`, `resume`, `cancel` or `retry`, with its query.
     pub async fn command<T: DeserializeOwned>(
         &self,
         action: &'static str,
@@ -256,11 +288,7 @@ impl ApiClient {
 
     /// The report of a rollout, as the service wrote it.
     pub async fn report(&self, rollout: &str, format: BodyFormat) -> Result<String, ClientError> {
-        let format = match format {
-            BodyFormat::Json => "json",
-            BodyFormat::Csv => "csv",
-        };
-        let path = format!("/api/rollouts/{rollout}/report?format={format}");
+        let path = format!("/api/rollouts/{rollout}/report?format={}", format.word());
         let response = self.send("write the report", Method::GET, &path, None).await?;
         response.text().await.map_err(|error| self.unreachable(error))
     }
@@ -280,6 +308,17 @@ impl ApiClient {
     pub async fn import_rows(&self, rows: &[DeploymentRow]) -> Result<ImportResult, ClientError> {
         let body = Body::json("import the deployments", &rows)?;
         self.import(body.bytes, BodyFormat::Json).await
+    }
+
+    /// Posts something.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = Body::json(action, body)?;
+        self.read(action, self.send(action, Method::POST, path, Some(body)).await?).await
     }
 
     /// Forgets a deployment.

@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::output;
-use super::plain_text::{counted, table};
+use super::plain_text::{counted, plain, table};
 use crate::functions::wire::api::DeploymentView;
-use crate::rollout::{ApplicationId, DeploymentKey};
+use crate::rollout::{ApplicationId, DeploymentKey, Hold, Timestamp};
 
 const IMPORT_HELP: &str = "\
 Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId,
@@ -53,6 +53,36 @@ pub enum DeploymentsCommand {
         /// Form of the file [default: by its extension]
         #[arg(long)]
         format: Option<ImportFormat>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Put a deployment on hold: rollouts skip it until it is released
+    #[command(
+        after_help = "Examples:\n  permafresh deployments hold APPLICATION-ID --why 'change freeze' --until 2026-04-01T00:00:00Z"
+    )]
+    Hold {
+        /// The deployment's key, or its application's resource id
+        #[arg(value_name = "KEY|APPLICATION-ID")]
+        deployment: DeploymentRef,
+        /// Why, for those who find the hold
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+        /// Until when, RFC 3339; without it until it is released
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Release a deployment from its hold
+    Release {
+        /// The deployment's key, or its application's resource id
+        #[arg(value_name = "KEY|APPLICATION-ID")]
+        deployment: DeploymentRef,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -111,6 +141,21 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             })?;
             import(&ApiClient::new(&service)?, &file, format).await
         }
+        DeploymentsCommand::Hold { deployment: DeploymentRef(key), why, until, service } => {
+            let path = format!("/api/deployments/{key}/hold");
+            let body = serde_json::json!({"why": why, "until": until});
+            let held: DeploymentView = ApiClient::new(&service)?.post("hold the deployment", &path, &body).await?;
+            output::print(&format!("{}: {}\n", held.application_id, state(&held)))?;
+            Ok(Exit::Success)
+        }
+        DeploymentsCommand::Release { deployment: DeploymentRef(key), why, service } => {
+            let path = format!("/api/deployments/{key}/release");
+            let body = why.map_or_else(|| serde_json::json!({}), |why| serde_json::json!({"why": why}));
+            let released: DeploymentView =
+                ApiClient::new(&service)?.post("release the deployment", &path, &body).await?;
+            output::print(&format!("{}: released\n", released.application_id))?;
+            Ok(Exit::Success)
+        }
         DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
             output::say("forgotten");
@@ -157,18 +202,28 @@ async fn list(client: &ApiClient, wanted: &[(&str, Option<String>)], json: bool)
 fn row(deployment: &DeploymentView) -> [String; 4] {
     let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "-".to_owned());
     let preview = if deployment.preview { " (preview)" } else { "" };
+    [
+        deployment.application_id.to_string(),
+        format!("{}/{}/{}{preview}", part(&deployment.publisher), part(&deployment.offer), part(&deployment.plan)),
+        deployment.applied.as_ref().map_or_else(|| "-".to_owned(), |applied| applied.version.to_string()),
+        state(deployment),
+    ]
+}
+
+fn state(deployment: &DeploymentView) -> String {
     let state = match &deployment.provisioning_state {
         _ if deployment.gone_since.is_some() => "gone".to_owned(),
         _ if !deployment.confirmed => "unconfirmed".to_owned(),
         Some(state) => state.clone(),
         None => "known".to_owned(),
     };
-    [
-        deployment.application_id.to_string(),
-        format!("{}/{}/{}{preview}", part(&deployment.publisher), part(&deployment.offer), part(&deployment.plan)),
-        deployment.applied.as_ref().map_or_else(|| "-".to_owned(), |applied| applied.version.to_string()),
-        state,
-    ]
+    match &deployment.hold {
+        Some(Hold { until: Some(until), why, .. }) => {
+            format!("on hold until {}: {}", until.format("%Y-%m-%d %H:%M:%SZ"), plain(why))
+        }
+        Some(Hold { until: None, why, .. }) => format!("on hold: {}", plain(why)),
+        None => state,
+    }
 }
 
 async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result<Exit, Failure> {

@@ -14,7 +14,7 @@ pub enum Exit {
     Failure = 1,
     /// The command line or a setting is wrong.
     Usage = 2,
-    /// The rollout ended with failures, or is paused, halted or canceled.
+    /// The rollout ended with failures, or is paused, halted or canceled; a delegation covers only a part.
     RolloutNotClean = 3,
     /// The service cannot be reached.
     Unreachable = 4,

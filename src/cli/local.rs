@@ -190,7 +190,7 @@ fn script_root(named: Option<&Path>) -> Result<ScriptRoot, Failure> {
 }
 
 /// The values of `local.settings.json` in the script root, as Azure's own tools read it; none if it is not there.
-fn local_settings(root: &Path) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn local_settings(root: &Path) -> Result<BTreeMap<String, String>, Failure> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct LocalSettings {

@@ -6,13 +6,17 @@
 pub mod client;
 pub mod demo;
 pub mod deployments;
+pub mod dry_run;
 pub mod failure;
 pub mod handler;
+pub mod lighthouse;
 pub mod local;
+pub mod operations;
 pub mod output;
 pub mod package;
 pub mod plain_text;
 pub mod publish;
+pub mod repair;
 pub mod rollout;
 pub mod script_root;
 pub mod summary;
@@ -68,9 +72,15 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import and forget deployments
+    /// List, import, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
+    /// Onboard customers by Azure Lighthouse: write, check and look at delegations
+    #[command(subcommand)]
+    Lighthouse(lighthouse::LighthouseCommand),
+    Stop(operations::StopArgs),
+    Start(operations::StartArgs),
+    Audit(operations::AuditArgs),
 }
 
 impl Cli {
@@ -85,6 +95,10 @@ impl Cli {
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
+            Command::Lighthouse(command) => on_one_core(command.run()),
+            Command::Stop(args) => on_one_core(operations::stop(args)),
+            Command::Start(args) => on_one_core(operations::start(args)),
+            Command::Audit(args) => on_one_core(operations::audit(args)),
         }
     }
 }

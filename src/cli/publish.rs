@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::client::{ApiClient, ServiceArgs};
+use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::{output, watch};
+use super::rollout::ReportFormat;
+use super::{dry_run, output, watch};
 use crate::functions::wire::api::PublishRequest;
 use crate::rollout::{ApplicationId, Strategy, Version};
 
@@ -19,6 +20,8 @@ Examples:
   permafresh publish --publisher fabrikam --offer ledger --plan standard \\
       --version 1.4.0 --target live \\
       --strategy '{\"canaries\": 2, \"waves\": [\"10%\", \"100%\"], \"maxFailures\": \"2%\"}'
+  permafresh publish --publisher fabrikam --offer ledger --plan standard \\
+      --version 1.4.0 --target live --dry-run
   permafresh publish --publisher fabrikam --offer ledger --plan standard \\
       --version 1.3.2 --target live --purpose repair --note 'back to the last good version'";
 
@@ -64,6 +67,12 @@ pub struct PublishArgs {
     /// Partner Center's id of the submission
     #[arg(long, value_name = "ID")]
     submission_id: Option<String>,
+    /// Say who would be called, with which version, and who would be skipped and why; start nothing
+    #[arg(long, conflicts_with_all = ["watch", "json"])]
+    dry_run: bool,
+    /// Form of the dry run; JSON and CSV are the service's own
+    #[arg(long, requires = "dry_run", default_value = "text")]
+    format: ReportFormat,
     /// Watch the rollout until it ends or stops
     #[arg(long)]
     watch: bool,
@@ -102,7 +111,7 @@ enum PurposeWord {
 }
 
 /// Checked here, so that a mistake is shown before anything is sent; sent as it was written.
-fn strategy(text: &str) -> Result<Value, serde_json::Error> {
+pub(super) fn strategy(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str::<Strategy>(text)?;
     serde_json::from_str(text)
 }
@@ -136,6 +145,9 @@ impl PublishArgs {
 /// Announces the publish; with `--watch`, until the rollout ends or stops.
 pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
     let client = ApiClient::new(&args.service)?;
+    if args.dry_run {
+        return dry_run(&client, &args).await;
+    }
     let accepted = client.publish(&args.request()).await?;
     if let Some(first) = accepted.duplicate_of {
         output::say(&format!("this publish is known already: rollout {first} brings it out"));
@@ -151,6 +163,20 @@ pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
         });
     }
     output::say(&format!("watch it with: permafresh rollout watch {}", accepted.rollout_id));
+    Ok(Exit::Success)
+}
+
+async fn dry_run(client: &ApiClient, args: &PublishArgs) -> Result<Exit, Failure> {
+    let request = args.request();
+    let format = match args.format {
+        ReportFormat::Text => {
+            output::print(&dry_run::text(&client.dry_run(&request).await?))?;
+            return Ok(Exit::Success);
+        }
+        ReportFormat::Json => BodyFormat::Json,
+        ReportFormat::Csv => BodyFormat::Csv,
+    };
+    output::print_document(&client.dry_run_document(&request, format).await?)?;
     Ok(Exit::Success)
 }
 

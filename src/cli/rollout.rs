@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
+use super::repair::{self, RepairArgs};
 use super::{output, summary, watch};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
 use crate::rollout::RolloutId;
@@ -61,12 +62,31 @@ pub enum RolloutCommand {
     },
     /// Post nothing more until resumed; what Azure has accepted is followed to its end
     Pause(One),
-    /// Go on after a pause or a halt
+    /// Go on after a pause or a halt; approve the last wave where the rollout waits for that
     Resume(One),
     /// Call off what was not posted yet
     Cancel(One),
-    /// Try the failed refreshes again
-    Retry(One),
+    /// Try again what failed, or what waits for one actor
+    #[command(
+        after_help = "Examples:\n  permafresh rollout retry latest\n  permafresh rollout retry latest --actor customer"
+    )]
+    Retry {
+        /// Which rollout.
+        #[command(flatten)]
+        one: One,
+        /// Only what this actor had to act on; what was handed over had the customer
+        #[arg(long)]
+        actor: Option<ActorWord>,
+    },
+    /// Go back to an older version: the last good one, or a named one
+    ///
+    /// Shows what it would do and asks. The last good version is the one that most deployments last succeeded with, besides
+    /// the version of the rollout that is named. The repair is a rollout of its own, with canaries and waves, and its version is
+    /// the wanted one then.
+    #[command(
+        after_help = "Examples:\n  permafresh rollout repair latest --last-good --dry-run\n  permafresh rollout repair latest --last-good --yes --watch\n  permafresh rollout repair latest --version 1.3.2 --scope APPLICATION-ID"
+    )]
+    Repair(RepairArgs),
     /// Say who has to act on what, or write every refresh as JSON or CSV
     #[command(
         after_help = "Examples:\n  permafresh rollout report latest\n  permafresh rollout report latest --format csv > refreshes.csv"
@@ -90,6 +110,19 @@ pub struct One {
     /// Which service.
     #[command(flatten)]
     service: ServiceArgs,
+}
+
+/// Who has to act on a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ActorWord {
+    /// The publisher's own people
+    Publisher,
+    /// The customer
+    Customer,
+    /// Microsoft
+    Microsoft,
+    /// The published version itself
+    Offer,
 }
 
 /// The form of a report.
@@ -141,7 +174,12 @@ pub async fn run(command: RolloutCommand) -> Result<Exit, Failure> {
         RolloutCommand::Pause(one) => steer(one, "pause the rollout", "pause").await,
         RolloutCommand::Resume(one) => steer(one, "resume the rollout", "resume").await,
         RolloutCommand::Cancel(one) => steer(one, "cancel the rollout", "cancel").await,
-        RolloutCommand::Retry(one) => steer(one, "retry the failed refreshes", "retry").await,
+        RolloutCommand::Retry { one, actor } => {
+            let word = actor.and_then(|actor| Some(actor.to_possible_value()?.get_name().to_owned()));
+            let command = word.map_or_else(|| "retry".to_owned(), |word| format!("retry?actor={word}"));
+            steer(one, "retry the failed refreshes", &command).await
+        }
+        RolloutCommand::Repair(args) => repair::run(args).await,
         RolloutCommand::Report { one, format } => {
             let (client, id) = one.open().await?;
             report(&client, id, format).await
@@ -150,7 +188,7 @@ pub async fn run(command: RolloutCommand) -> Result<Exit, Failure> {
 }
 
 impl One {
-    async fn open(&self) -> Result<(ApiClient, RolloutId), Failure> {
+    pub(super) async fn open(&self) -> Result<(ApiClient, RolloutId), Failure> {
         let client = ApiClient::new(&self.service)?;
         let id = match self.rollout {
             RolloutRef::Id(id) => id,

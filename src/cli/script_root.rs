@@ -10,6 +10,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("functions/Deployments/function.json", include_str!("../../functions/Deployments/function.json")),
     ("functions/Notification/function.json", include_str!("../../functions/Notification/function.json")),
     ("functions/OfferPublishes/function.json", include_str!("../../functions/OfferPublishes/function.json")),
+    ("functions/Operations/function.json", include_str!("../../functions/Operations/function.json")),
     ("functions/PlanRollout/function.json", include_str!("../../functions/PlanRollout/function.json")),
     ("functions/PollOperations/function.json", include_str!("../../functions/PollOperations/function.json")),
     ("functions/RefreshDeployment/function.json", include_str!("../../functions/RefreshDeployment/function.json")),

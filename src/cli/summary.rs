@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::plain_text::{counted, plain, shortened};
-use crate::functions::wire::api::{ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use crate::functions::wire::api::{ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView, RolloutWord};
 use crate::rollout::{Actor, Audience, Counts, Target};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
@@ -30,6 +30,9 @@ const MESSAGE_LENGTH: usize = 300;
 pub fn summary(rollout: &RolloutView, refreshes: &[RefreshView]) -> String {
     let mut text = heading(rollout);
     let _ = writeln!(text, "\n{}", counts(&rollout.counts));
+    if let Some(changed) = rollout.changed {
+        let _ = writeln!(text, "{} had another version before", counted(changed, "deployment"));
+    }
     actions(&mut text, rollout, refreshes);
     hand_overs(&mut text, rollout, refreshes);
     waiting(&mut text, refreshes);
@@ -57,8 +60,27 @@ pub fn heading(rollout: &RolloutView) -> String {
     if let Some(why) = &rollout.why {
         let _ = write!(text, "\n  {}", plain(why));
     }
+    for held_by in &rollout.held_by {
+        let _ = write!(text, "\n  {}", self::held_by(held_by));
+    }
     let _ = writeln!(text, "\n  rollout {}", rollout.id);
     text
+}
+
+/// What keeps every rollout from posting, in words.
+pub fn held_by(held_by: &HeldByView) -> String {
+    let HeldByView { by, since, who, why } = held_by;
+    let text = match by.as_str() {
+        "stop" => {
+            let since = since.map(|since| format!(" since {}", since.format("%Y-%m-%d %H:%M:%SZ"))).unwrap_or_default();
+            let who = who.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
+            let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("everything is stopped{since}{who}{why}; `permafresh start` lets it go on")
+        }
+        "observe" => "the service only observes and posts nothing (MODE=observe)".to_owned(),
+        other => format!("held by {other}"),
+    };
+    plain(&text)
 }
 
 /// A state in words.
@@ -308,6 +330,13 @@ mod tests {
             text,
             "fabrikam/ledger/standard 1.4.0 (live, all deployments): completed after 42 s\n  rollout 01990000-0000-7000-8000-000000000001\n\n3 succeeded, 3 in all\n\nNobody has to act.\n"
         );
+    }
+
+    #[test]
+    fn a_scheduled_refresh_says_whose_version_was_another_one() {
+        let mut rollout = rollout("completed", serde_json::json!({"succeeded": 3, "total": 3}));
+        rollout.changed = Some(1);
+        assert!(summary(&rollout, &[]).contains("3 in all\n1 deployment had another version before\n"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ impl Engine {
             let now = self.now();
             let mut changed = known.value.clone();
             conclude(&mut changed, &read.answer, read.application.as_ref(), now);
+            self.expect_joiners(changed.joiner_after(Some(&known.value), now)).await?;
             if self.store.save_deployments(&[known.with(changed.clone())]).await?[0].is_stored() {
                 info!(
                     deployment.key = %key,
@@ -46,6 +47,7 @@ impl Engine {
 /// What ARM's answer makes of the record, the next look included.
 fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Option<&Application>, now: Timestamp) {
     deployment.updated_at = now;
+    deployment.hold.take_if(|hold| !hold.is_on(now));
     let was_leaving =
         deployment.gone_since.is_none() && matches!(deployment.readiness(), Readiness::Leaving | Readiness::Uncertain);
     if let Some(application) = application {
@@ -91,7 +93,10 @@ fn says_deleted(deployment: &Deployment) -> bool {
 /// Takes over what ARM says; what it leaves out stays, except the plan of a service-catalog application, which has none.
 fn adopt(deployment: &mut Deployment, application: &Application) {
     deployment.confirmed = true;
-    deployment.gone_since = None;
+    if deployment.gone_since.take().is_some() {
+        // It was made anew: what the one before it had says nothing of it.
+        deployment.applied = None;
+    }
     if let Some(plan) = &application.plan
         && let Ok((known, preview)) = Plan::parse(&plan.publisher, &plan.product, &plan.name)
     {

@@ -4,7 +4,7 @@ use tracing::info;
 
 use super::{Engine, EngineError};
 use crate::rollout::lifecycle::IllegalCommand;
-use crate::rollout::{Command, Event, Rollout, RolloutId, RolloutState, Standing};
+use crate::rollout::{Command, Event, Retried, Rollout, RolloutId, RolloutState};
 use crate::store::PageRequest;
 
 /// How many refreshes are tried again in one write.
@@ -30,8 +30,8 @@ pub enum CommandError {
 impl Engine {
     /// Carries a command out and returns the rollout as it is then.
     pub async fn command(&self, id: RolloutId, command: Command) -> Result<Rollout, CommandError> {
-        if command == Command::Retry {
-            self.retry_failed(id).await?;
+        if let Command::Retry(retried) = command {
+            self.retry(id, retried).await?;
         }
         if command == Command::Cancel
             && let Some(rollout) = self.store.rollout(id).await.map_err(EngineError::from)?
@@ -80,19 +80,20 @@ impl Engine {
         Ok(now_stored.map_or(rollout, |rollout| rollout.value))
     }
 
-    /// Queues the failed and timed-out refreshes again, each as a new generation.
-    async fn retry_failed(&self, id: RolloutId) -> Result<(), CommandError> {
+    /// Queues again what `retried` is for, each as a new generation.
+    async fn retry(&self, id: RolloutId, retried: Retried) -> Result<(), CommandError> {
         let Some(rollout) = self.store.rollout(id).await.map_err(EngineError::from)? else {
             return Err(CommandError::NotFound { id });
         };
         if matches!(rollout.value.state, RolloutState::Canceled { .. }) {
             // The domain's own refusal, before anything is touched.
-            rollout.value.command(Command::Retry, &crate::rollout::Tally::default(), self.now())?;
+            rollout.value.command(Command::Retry(retried), &crate::rollout::Tally::default(), self.now())?;
         }
-        let failed = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut];
         let mut page = PageRequest { continuation: None, top: PAGE };
         loop {
-            let refreshes = self.store.refreshes(id, Some(&failed), &page).await.map_err(EngineError::from)?;
+            let mut refreshes =
+                self.store.refreshes(id, Some(retried.standings()), &page).await.map_err(EngineError::from)?;
+            refreshes.items.retain(|refresh| retried.includes(&refresh.value));
             self.apply_to_all(&refreshes.items, &Event::Retry).await?;
             match refreshes.next {
                 Some(next) => page.continuation = Some(next),

@@ -4,20 +4,33 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`registry`] and [`check`] (which deployments there are).
+//! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
+//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`tenancy`] (whose
+//! subscriptions are), [`watch`] (what Partner Center has published) and [`vetting`] (whether that is worth a rollout).
 
+pub mod audit;
 pub mod check;
 pub mod commands;
+mod dead_letters;
 pub mod dry_run;
+pub mod joining;
+pub mod last_good;
 pub mod planning;
 pub mod polling;
 pub mod publish;
 pub mod registry;
+mod retention;
 pub mod schedule;
 pub mod step;
+pub mod switch;
+mod telling;
+pub mod tenancy;
 pub mod upkeep;
+pub mod vetting;
+pub mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::arm::ArmClient;
 use crate::clock::Clock;
@@ -25,6 +38,7 @@ use crate::queue::{Message, Outgoing, Queue, QueueError};
 use crate::rollout::Way;
 use crate::rollout::{ApplicationId, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
 use crate::store::{Saved, Store, StoreError, Versioned};
+use crate::webhook::Webhook;
 
 /// What the engine has to be told; filled from the settings.
 #[derive(Clone, Debug)]
@@ -39,6 +53,8 @@ pub struct EngineConfig {
     pub offers: Vec<OfferConfig>,
     /// Whether anything is posted (`MODE`).
     pub mode: Mode,
+    /// How long what has ended is kept (`RETENTION_DAYS`).
+    pub retention: Duration,
     /// How many looks may be under way in one tick; more than `ARM_MAX_CONCURRENCY`, so that its places stay filled.
     pub looks_at_once: usize,
 }
@@ -93,7 +109,13 @@ pub struct Engine {
     arm: ArmClient,
     clock: Arc<dyn Clock>,
     config: EngineConfig,
+    webhook: Option<Webhook>,
     claiming: tokio::sync::Mutex<()>,
+    watch: Option<watch::Watch>,
+    /// When this process looked for dead letters.
+    looked_for_dead: Mutex<Option<Timestamp>>,
+    /// Before when this process need not ask for a round of retention.
+    next_round: Mutex<Option<Timestamp>>,
 }
 
 /// How often a guarded write is tried again after a lost race.
@@ -108,7 +130,30 @@ impl Engine {
         clock: Arc<dyn Clock>,
         config: EngineConfig,
     ) -> Self {
-        Self { store, queue, arm, clock, config, claiming: tokio::sync::Mutex::new(()) }
+        Self {
+            store,
+            queue,
+            arm,
+            clock,
+            config,
+            webhook: None,
+            watch: None,
+            claiming: tokio::sync::Mutex::new(()),
+            looked_for_dead: Mutex::default(),
+            next_round: Mutex::default(),
+        }
+    }
+
+    /// The same engine, which watches Partner Center.
+    #[must_use]
+    pub fn with_watch(self, watch: watch::Watch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// The same engine, which tells a webhook what happens.
+    #[must_use]
+    pub fn with_webhook(self, webhook: Webhook) -> Self {
+        Self { webhook: Some(webhook), ..self }
     }
 
     /// Where state is kept; for what only reads.
@@ -168,7 +213,7 @@ impl Engine {
             if !change(&mut rollout.value, &tally) {
                 return Ok(Some((rollout.value, false)));
             }
-            if self.store.save_rollout(&rollout).await?.is_stored() {
+            if self.save_rollout(&mut rollout).await?.is_stored() {
                 return Ok(Some((rollout.value, true)));
             }
         }

@@ -13,8 +13,6 @@ use crate::rollout::{
 };
 use crate::store::{PageRequest, Versioned};
 
-use super::Mode;
-
 /// How many deployments one planning message looks at.
 const PAGE: usize = 1_000;
 
@@ -30,20 +28,33 @@ impl Engine {
             self.finish_superseding(&rollout.value).await?;
             if let Some(on) = self.blocker(&rollout.value).await? {
                 rollout.value.state = RolloutState::Waiting { on };
-                if self.store.save_rollout(&rollout).await?.is_stored() {
+                if self.save_rollout(&mut rollout).await?.is_stored() {
                     info!(rollout.id = %id, "Rollout {id} waits for rollout {on} to end");
                 }
+                return Ok(());
+            }
+            if let Some(why) = self.vet(&rollout.value).await? {
+                info!(rollout.id = %id, "Rollout {id} does not begin: {why}");
+                rollout.value.park(why);
+                self.save_rollout(&mut rollout).await?;
                 return Ok(());
             }
             let whole = self.count_meant(&rollout.value.publish).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.
-            if rollout.value.publish.audience == Audience::All && !rollout.value.publish.strategy.has_canaries() {
+            let has_begun = rollout.value.state == RolloutState::Running;
+            let Rollout { publish, .. } = &rollout.value;
+            if has_begun && publish.audience == Audience::All && !publish.strategy.has_canaries() {
                 self.raise_wanted(&rollout.value).await?;
             }
-            let crate::store::Saved::Stored(etag) = self.store.save_rollout(&rollout).await? else { return Ok(()) };
+            let crate::store::Saved::Stored(etag) = self.save_rollout(&mut rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
-            info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            if has_begun {
+                info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+            } else {
+                let why = rollout.value.state.why().unwrap_or_default();
+                info!(rollout.id = %id, "Rollout {id} is {}: {why}", rollout.value.state.name());
+            }
         }
         if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {
             return Ok(());
@@ -63,7 +74,9 @@ impl Engine {
         let (mut count, mut cursor) = (0, None);
         loop {
             let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
-            count += page.iter().filter(|d| eligibility(d, publish, previews) != Eligibility::Outside).count() as u64;
+            count +=
+                page.iter().filter(|d| eligibility(d, publish, previews, self.now()) != Eligibility::Outside).count()
+                    as u64;
             match page.last() {
                 Some(last) if page.len() == PAGE => cursor = Some(last.key.clone()),
                 _ => return Ok(count),
@@ -73,12 +86,13 @@ impl Engine {
 
     async fn plan_page(&self, mut rollout: Versioned<Rollout>, now: Timestamp) -> Result<(), EngineError> {
         let tally = self.store.tally(rollout.value.id).await?;
-        let (mut wanted, mut places) = (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally));
+        let (mut wanted, mut places) =
+            (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally).await?);
         if let Some(named) = self.unplanned_named_canaries(&rollout.value, &tally).await? {
             self.plan_deployments(&rollout.value, &named, &mut places, now).await?;
             rollout.value.walk.wave_is_planned = true;
             rollout.value.walk.moved_at = Some(now);
-            self.store.save_rollout(&rollout).await?;
+            self.save_rollout(&mut rollout).await?;
             return Ok(());
         }
         // Not a whole page for one canary, and some more than wanted for those that are skipped or not meant.
@@ -107,7 +121,7 @@ impl Engine {
         if goes_on {
             rollout.value.ask_planner(now);
         }
-        if !self.store.save_rollout(&rollout).await?.is_stored() {
+        if !self.save_rollout(&mut rollout).await?.is_stored() {
             // Somebody else planned this page or a person stepped in; what was written is theirs too.
             return Ok(());
         }
@@ -142,9 +156,11 @@ impl Engine {
         let mut refreshes = Vec::with_capacity(deployments.len());
         let mut messages = Vec::new();
         for deployment in deployments {
-            let planned =
-                Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave);
-            let event = match eligibility(deployment, publish, previews) {
+            let planned = Refresh {
+                version_before: deployment.known_version(),
+                ..Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave)
+            };
+            let event = match eligibility(deployment, publish, previews, now) {
                 Eligibility::Outside => continue,
                 Eligibility::Skipped(why) => Some(Event::Skip { why }),
                 Eligibility::Member if *places > 0 => {
@@ -174,16 +190,15 @@ impl Engine {
     }
 
     /// How many refreshes may be released now: none while nothing is posted at all.
-    pub(super) fn places(&self, rollout: &Rollout, tally: &Tally) -> u64 {
-        match self.config.mode {
-            Mode::Act => rollout.free_places(tally),
-            Mode::Observe => 0,
-        }
+    pub(super) async fn places(&self, rollout: &Rollout, tally: &Tally) -> Result<u64, EngineError> {
+        let free = rollout.free_places(tally);
+        Ok(if free > 0 && self.is_held().await? { 0 } else { free })
     }
 
     /// Releases pending refreshes into the free places that `tally` leaves.
     pub(super) async fn release(&self, rollout: &Rollout, tally: &Tally) -> Result<(), EngineError> {
-        let places = self.places(rollout, tally).min(tally.count(|standing| standing == Standing::Pending));
+        let pending = tally.count(|standing| standing == Standing::Pending);
+        let places = if pending == 0 { 0 } else { self.places(rollout, tally).await?.min(pending) };
         let mut left = usize::try_from(places).unwrap_or(usize::MAX);
         let mut page = PageRequest { continuation: None, top: 0 };
         while left > 0 {
@@ -191,7 +206,7 @@ impl Engine {
             let pending = self.store.refreshes(rollout.id, Some(&[Standing::Pending]), &page).await?;
             // Counted again behind the reading: what somebody else releases at the same time is either counted here or no
             // longer as it was read. So two handlers together fill no more places than there are.
-            let places = self.places(rollout, &self.store.tally(rollout.id).await?);
+            let places = self.places(rollout, &self.store.tally(rollout.id).await?).await?;
             let count = usize::try_from(places).unwrap_or(usize::MAX).min(pending.items.len());
             self.apply_to_all(&pending.items[..count], &Event::Release).await?;
             left -= count;

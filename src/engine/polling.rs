@@ -73,7 +73,7 @@ impl Engine {
             let may_claim = under_way.is_empty() || room >= CLAIM_BATCH && now >= claim_again;
             if result.is_ok() && left > 0 && now < end && may_claim {
                 let asked = left.min(CLAIM_BATCH).min(room.max(1));
-                match self.claim(asked).await {
+                match self.claim_beside(asked, &mut under_way).await {
                     Ok(Claimed { moved, looks, sent }) => {
                         looked.moved += moved;
                         if moved < asked {
@@ -96,10 +96,23 @@ impl Engine {
                 }
             }
             match under_way.next().await {
-                Some(Ok(())) => {}
-                // The claim runs out and the timer comes back to it.
-                Some(Err(error)) => warn!("A look could not be stored: {error}"),
+                Some(looked) => note_failure(looked),
                 None => return result.map(|()| looked),
+            }
+        }
+    }
+
+    /// Claims while the looks under way go on: the claim may wait for what one of them holds of the store, and that look
+    /// would never let go of it if nobody drove it.
+    async fn claim_beside<F>(&self, at_most: usize, under_way: &mut FuturesUnordered<F>) -> Result<Claimed, EngineError>
+    where
+        F: Future<Output = Result<(), EngineError>> + Send,
+    {
+        let mut claim = std::pin::pin!(self.claim(at_most));
+        loop {
+            tokio::select! {
+                claimed = &mut claim => return claimed,
+                Some(looked) = under_way.next() => note_failure(looked),
             }
         }
     }
@@ -173,6 +186,13 @@ impl Engine {
         let body = Message::PollShare { at_most: SHARE }.to_body();
         let id = format!("poll:{}:{number}", self.now().timestamp_millis());
         self.send_refresh_messages(&[Outgoing { id, body, due: None }]).await
+    }
+}
+
+/// A look that was not stored: its claim runs out, and the timer comes back to it.
+fn note_failure(looked: Result<(), EngineError>) {
+    if let Err(error) = looked {
+        warn!("A look could not be stored: {error}");
     }
 }
 

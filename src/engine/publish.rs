@@ -6,6 +6,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::{Engine, EngineError};
+use crate::rollout::lifecycle::Vetting;
 use crate::rollout::publish::Supersede;
 use crate::rollout::{Audience, OfferPublish, Plan, Purpose, Rollout, RolloutId, RolloutState, Timestamp, Version};
 use crate::store::{Claim, Versioned};
@@ -37,6 +38,15 @@ pub struct Started {
     pub idempotency_key: String,
     /// Whether an earlier arrival had started it.
     pub is_duplicate: bool,
+}
+
+/// The open rollouts of the same plan that a publish has to do with.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// Those whose place it takes.
+    superseded: Vec<RolloutId>,
+    /// The one that it waits for.
+    waits_for: Option<RolloutId>,
 }
 
 /// Why a publish starts nothing.
@@ -103,7 +113,7 @@ impl Engine {
             None => false,
         };
         // A claim whose rollout was never stored gives no right to start beside another.
-        let blockers = if is_stored { Vec::new() } else { self.refuse_or_supersede(&publish).await? };
+        let others = if is_stored { Others::default() } else { self.refuse_or_supersede(&publish).await? };
         let claim = Claim { rollout_id: new_rollout_id(now), at: now };
         if holder.is_none() {
             holder = self.store.claim_key(&key, &claim).await?;
@@ -114,10 +124,17 @@ impl Engine {
             self.store.claim_key(&publish.content_keys().joining, &claim).await?;
         }
         let rollout_id = claim.rollout_id;
-        let rollout = self.store_once(rollout_id, publish, now).await?;
+        let mut rollout = Rollout::new(rollout_id, publish, now);
+        if matches!(identity, Identity::Content) && rollout.publish.scope.is_empty() {
+            rollout.vetting = Vetting::Due;
+        }
+        if let Some(on) = others.waits_for {
+            rollout.state = RolloutState::Waiting { on };
+        }
+        let rollout = self.store_once(rollout).await?;
         // Only now, so that nobody is called off for a rollout that never came to be; what is cut off here is done before
         // the rollout begins.
-        for blocker in blockers {
+        for blocker in others.superseded {
             self.supersede(blocker, rollout_id).await?;
         }
         if rollout.state == RolloutState::Planning {
@@ -127,13 +144,15 @@ impl Engine {
     }
 
     /// Stores the rollout unless it is there; returns it as it is stored.
-    async fn store_once(&self, id: RolloutId, publish: OfferPublish, now: Timestamp) -> Result<Rollout, EngineError> {
-        let mut rollout = Rollout::new(id, publish, now);
+    async fn store_once(&self, mut rollout: Rollout) -> Result<Rollout, EngineError> {
+        let id = rollout.id;
         if rollout.publish.is_record_only() {
             rollout.state = RolloutState::Completed;
-            rollout.ended_at = Some(now);
+            rollout.ended_at = Some(rollout.created_at);
         }
-        let stored = self.store.save_rollout(&Versioned::new(rollout.clone())).await?.is_stored();
+        let mut versioned = Versioned::new(rollout.clone());
+        let stored = self.save_rollout(&mut versioned).await?.is_stored();
+        rollout = versioned.value;
         if stored {
             let OfferPublish { plan, version, .. } = &rollout.publish;
             info!(rollout.id = %id, plan = %plan, version = %version, "Rollout {id} of version {version} for {plan} is stored");
@@ -180,9 +199,9 @@ impl Engine {
     }
 
     /// The rollouts of the same plan whose place this publish takes, or why it may not start (design §4).
-    async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Vec<RolloutId>, PublishError> {
+    pub(super) async fn refuse_or_supersede(&self, publish: &OfferPublish) -> Result<Others, PublishError> {
         if matches!(publish.purpose, Purpose::Restore | Purpose::Scheduled) {
-            return Ok(Vec::new());
+            return Ok(Others::default());
         }
         if publish.purpose == Purpose::RollOut && publish.audience == Audience::All {
             let wanted = self.wanted(&publish.plan).await?.value.version;
@@ -191,17 +210,29 @@ impl Engine {
                 return Err(PublishError::Lower { plan, version, wanted });
             }
         }
-        let mut superseded = Vec::new();
+        let mut others = Others::default();
         for open in self.store.open_rollouts().await? {
             let other = &open.value;
             if other.publish.plan != publish.plan || other.publish.version == publish.version {
                 continue;
             }
+            // A version that only previews are to have takes no place from one that is for all, unless somebody says so.
+            let reaches_as_far = publish.audience == Audience::All || other.publish.audience == Audience::Preview;
+            let waits = publish.supersede == Supersede::Wait;
             match other.state {
+                RolloutState::Paused { .. } | RolloutState::Halted { .. } if waits && !reaches_as_far => {}
                 RolloutState::Paused { .. } | RolloutState::Halted { .. }
                     if publish.version > other.publish.version || publish.purpose == Purpose::Repair =>
                 {
-                    superseded.push(other.id);
+                    others.superseded.push(other.id);
+                }
+                // Of those that wait the newest wins.
+                RolloutState::Waiting { .. } if waits && reaches_as_far && publish.version > other.publish.version => {
+                    others.superseded.push(other.id);
+                }
+                RolloutState::Planning | RolloutState::Running | RolloutState::Waiting { .. } if waits => {
+                    // Which of several does not matter: when it begins it looks again.
+                    others.waits_for = Some(other.id);
                 }
                 RolloutState::Planning | RolloutState::Running | RolloutState::Waiting { .. } => {
                     if publish.supersede == Supersede::Refuse && publish.purpose != Purpose::Repair {
@@ -211,18 +242,18 @@ impl Engine {
                             blocker: other.id,
                         });
                     }
-                    superseded.push(other.id);
+                    others.superseded.push(other.id);
                 }
                 _ => {}
             }
         }
-        Ok(superseded)
+        Ok(others)
     }
 
     /// Ends the older rollouts whose place this one takes, before it begins: its arrival may have died before it did.
     pub(super) async fn finish_superseding(&self, rollout: &Rollout) -> Result<(), EngineError> {
         let blockers = match self.refuse_or_supersede(&rollout.publish).await {
-            Ok(blockers) => blockers,
+            Ok(others) => others.superseded,
             Err(PublishError::Engine(error)) => return Err(error),
             // It was let in, so what would refuse it now came after it, or it waits for it.
             Err(PublishError::OnItsWay { .. } | PublishError::Lower { .. }) => return Ok(()),

@@ -7,7 +7,10 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{ApplicationId, Deployment, DeploymentKey, Plan, Timestamp, WantedVersion};
+use crate::rollout::joining::Joiner;
+use crate::rollout::{
+    ApplicationId, Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp, WantedVersion,
+};
 use crate::store::{PageRequest, Versioned, document};
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
@@ -44,6 +47,8 @@ pub struct Import {
     pub managed_resource_group_id: Option<String>,
     /// Its region.
     pub location: Option<String>,
+    /// When it may be refreshed.
+    pub maintenance_windows: Option<Vec<MaintenanceWindow>>,
 }
 
 /// How many deployments an import made and changed.
@@ -77,10 +82,12 @@ impl Engine {
             }
             let is_being_checked = known.as_ref().is_some_and(|known| known.value.check.is_some());
             let is_same = newest == Some(notification.event_time) && is_being_checked;
+            let before = known.as_ref().map(|known| known.value.clone());
             let mut deployment =
                 known.unwrap_or_else(|| Versioned::new(Deployment::new(notification.application_id.clone(), now)));
             if !is_same {
                 note(&mut deployment.value, &notification, now);
+                self.expect_joiners(deployment.value.joiner_after(before.as_ref(), now)).await?;
                 if !self.store.save_deployments(std::slice::from_ref(&deployment)).await?[0].is_stored() {
                     continue;
                 }
@@ -122,7 +129,7 @@ impl Engine {
         }
         let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let mut writes = Vec::new();
+        let (mut writes, mut joiners) = (Vec::new(), Vec::new());
         for (key, known) in keys.iter().zip(known) {
             let lines = &lines[key];
             let before = known.as_ref().map(|known| known.value.clone());
@@ -138,9 +145,11 @@ impl Engine {
                 imported.updated += lines.len();
             } else {
                 deployment.value.updated_at = now;
+                joiners.extend(deployment.value.joiner_after(before.as_ref(), now));
                 writes.push(deployment);
             }
         }
+        self.expect_joiners(joiners).await?;
         let saved = self.store.save_deployments(&writes).await?;
         let (mut again, mut messages) = (Vec::new(), Vec::new());
         for (saved, write) in saved.iter().zip(&writes) {
@@ -164,6 +173,42 @@ impl Engine {
             let Some(known) = self.deployment(key).await? else { return Ok(false) };
             if self.store.remove_deployment(&known).await?.is_stored() {
                 return Ok(true);
+            }
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
+    }
+
+    /// Puts a deployment on hold, or releases it; the deployment then, or `None` if there is none. The same hold again keeps
+    /// when it began. Once it is released, or its hold ends, it is a late joiner of what it has missed.
+    pub async fn change_hold(
+        &self,
+        key: &DeploymentKey,
+        hold: Option<Hold>,
+    ) -> Result<Option<Deployment>, EngineError> {
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let Some(known) = self.deployment(key).await? else { return Ok(None) };
+            let mut next = known.value.clone();
+            next.hold = match (hold.clone(), &next.hold) {
+                (Some(hold), Some(before)) if before.is_on(now) => Some(Hold { since: before.since, ..hold }),
+                (hold, _) => hold,
+            };
+            if next.hold == known.value.hold {
+                return Ok(Some(next));
+            }
+            next.updated_at = now;
+            let joins_at = match &next.hold {
+                Some(hold) => hold.until,
+                None => Some(now),
+            };
+            // Before it is stored, so that nobody is forgotten where the process dies in between.
+            if let (Some(at), Some(plan)) = (joins_at, next.plan.clone()) {
+                self.set_joiner(Joiner { key: key.clone(), plan, at }).await?;
+            }
+            if self.store.save_deployments(&[known.with(next.clone())]).await?[0].is_stored() {
+                let now_is = if next.hold.is_some() { "on hold" } else { "released" };
+                info!(deployment.key = %key, "{} is {now_is}", next.application_id);
+                return Ok(Some(next));
             }
         }
         Err(EngineError::Contended { what: format!("deployment {key}") })
@@ -285,9 +330,13 @@ fn merge(deployment: &mut Deployment, import: &Import) {
             known.clone_from(said);
         }
     }
+    if let Some(windows) = &import.maintenance_windows {
+        deployment.maintenance_windows.clone_from(windows);
+    }
     deployment.confirmed = true;
     if deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
+        deployment.applied = None;
     }
 }

@@ -27,7 +27,10 @@ impl Engine {
     async fn scheduled_refresh_of(&self, plan: Plan, due: Timestamp) -> Result<(), EngineError> {
         let Some(version) = self.wanted(&plan).await?.value.version else { return Ok(()) };
         let open = self.store.open_rollouts().await?;
-        if let Some(other) = open.iter().find(|open| open.value.publish.plan == plan && !open.value.state.is_ended()) {
+        if let Some(other) = open
+            .iter()
+            .find(|open| open.value.publish.plan == plan && !open.value.state.is_ended() && !open.value.is_parked())
+        {
             info!(
                 plan = %plan, rollout.id = %other.value.id,
                 "The scheduled refresh of {plan} is left out, since rollout {} is {}", other.value.id, other.value.state.name()
@@ -49,6 +52,7 @@ impl Engine {
         let strategy = self.offer(&plan.publisher, &plan.offer).map(|offer| offer.strategy.clone()).unwrap_or_default();
         let gentle = MaxInFlight::try_from(GENTLE).unwrap_or(strategy.max_in_flight);
         let max_in_flight = if strategy.max_in_flight.get() < gentle.get() { strategy.max_in_flight } else { gentle };
+        // Nobody waits for it, and its version was approved when it was brought out.
         OfferPublish {
             plan,
             version,
@@ -58,7 +62,7 @@ impl Engine {
             submission_id: None,
             published_at: None,
             scope: Vec::new(),
-            strategy: Strategy { max_in_flight, ..strategy },
+            strategy: Strategy { max_in_flight, approve_last_wave: false, ..strategy },
             supersede: Supersede::Refuse,
             note: Some("scheduled refresh".to_owned()),
         }

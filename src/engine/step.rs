@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Engine, EngineError, Mode, refresh_message};
+use super::{Engine, EngineError, refresh_message};
 use crate::arm::Posted;
 use crate::rollout::{
-    Actor, Applied, Deployment, DeploymentKey, Event, Next, Policy, Readiness, Refresh, RefreshState, Rollout,
+    Actor, Deployment, DeploymentKey, Event, Next, Policy, Purpose, Readiness, Refresh, RefreshState, Rollout,
     RolloutId, RolloutState, SkipReason, Timestamp,
 };
 use crate::store::Versioned;
@@ -50,6 +50,11 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
+        // Once more, since saving took its time: a pause that was answered is obeyed (design §4).
+        let goes_on = self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
+        if !goes_on {
+            return self.conclude(&saved, Event::Withdraw, now, &policy).await;
+        }
         let posted = self
             .arm
             .refresh_permissions(place, &saved.value.application_id, saved.value.version, saved.value.request_id())
@@ -64,10 +69,11 @@ impl Engine {
         key: &DeploymentKey,
         now: Timestamp,
     ) -> Result<Option<Step>, EngineError> {
-        let (refresh, rollout, deployment) = tokio::try_join!(
+        let (refresh, rollout, deployment, is_held) = tokio::try_join!(
             self.store.refresh(id, key),
             self.store.rollout(id),
             self.store.deployments_by_key(std::slice::from_ref(key)),
+            self.is_held(),
         )?;
         let (Some(refresh), Some(rollout)) = (refresh, rollout) else {
             warn!(rollout.id = %id, deployment.key = %key, "A message names a refresh of rollout {id} that is not stored");
@@ -77,7 +83,7 @@ impl Engine {
             return Ok(None);
         }
         let deployment = deployment.into_iter().flatten().next().map(|deployment| deployment.value);
-        let event = match may_be_posted(&rollout.value, deployment.as_ref(), self.config.mode, now) {
+        let event = match may_be_posted(&rollout.value, deployment.as_ref(), is_held, now) {
             Some(event) => event,
             None => {
                 let subscription = refresh.value.application_id.subscription();
@@ -131,10 +137,9 @@ impl Engine {
                 return Ok(());
             }
         };
-        if matches!(next.state, RefreshState::Succeeded { .. }) {
+        if let Some(past) = next.past(now) {
             // First, and harmless if the race is lost: who won it learned the same.
-            let applied = Applied { version: next.version, rollout_id: next.rollout_id, at: now };
-            self.store.record_applied(&next.key, &applied).await?;
+            self.store.record_past(&next.key, &past).await?;
         }
         match self.save_refresh(&refresh.with(next)).await? {
             Some(saved) => self.follow_up(&saved.value, action).await,
@@ -158,17 +163,24 @@ impl Engine {
     }
 }
 
-/// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be.
-fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, mode: Mode, now: Timestamp) -> Option<Event> {
+/// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be. `is_held` says that nothing
+/// is posted at all.
+fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, is_held: bool, now: Timestamp) -> Option<Event> {
     match &rollout.state {
-        RolloutState::Running if mode == Mode::Act => {}
+        RolloutState::Running if !is_held => {}
         RolloutState::Canceled { superseded_by: Some(by) } => return Some(Event::Supersede { by: *by }),
         RolloutState::Canceled { superseded_by: None } => return Some(Event::Cancel),
         _ => return Some(Event::PutBack),
     }
     let deployment = deployment?;
+    let newer = deployment.applied.as_ref().is_some_and(|applied| applied.version > rollout.publish.version);
+    if newer && rollout.publish.purpose == Purpose::RollOut {
+        // Another rollout has been there since this one was planned.
+        return Some(Event::Skip { why: SkipReason::NewerApplied });
+    }
     match deployment.readiness() {
-        Readiness::Ready => None,
+        Readiness::Ready if deployment.is_on_hold(now) => Some(Event::Skip { why: SkipReason::OnHold }),
+        Readiness::Ready => deployment.opens_at(now).map(|opens_at| Event::AwaitWindow { opens_at }),
         // Its check comes first; should that be lost, the timer finds it.
         Readiness::Uncertain => Some(Event::Delay { until: now + CHECKED }),
         Readiness::NotReady => Some(Event::Skip { why: SkipReason::NotReady }),

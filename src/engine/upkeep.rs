@@ -9,7 +9,8 @@ use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
-    Audience, Event, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing, Timestamp, WantedVersion,
+    Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
+    Timestamp, WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
 
@@ -31,6 +32,23 @@ impl Engine {
         if forgotten > 0 {
             warn!("{forgotten} records were overdue for long and are looked at again");
         }
+        // None of these holds up the rollouts: what fails here is done by a later tick.
+        let aside = [
+            ("take note of dead letters", self.take_note_of_dead_letters().await),
+            ("tell people", self.send_lost_notes().await),
+            ("forget what is old", self.forget_old().await),
+        ];
+        for (what, result) in aside {
+            if let Err(error) = result {
+                warn!("This tick could not {what}: {error}");
+            }
+        }
+        self.follow_up_to(end, next_tick).await
+    }
+
+    /// Follows what is due and keeps rollouts up, until nothing is due before `next_tick` or `end` has come.
+    async fn follow_up_to(&self, end: Timestamp, next_tick: Timestamp) -> Result<(), EngineError> {
+        let joined = self.look_after_joiners().await;
         let mut kept_up_at = None;
         let mut has_moved = false;
         loop {
@@ -42,6 +60,7 @@ impl Engine {
                 has_moved = false;
                 // Both although one fails, so that neither holds back the other.
                 kept_up = self.look_after_rollouts().await;
+                kept_up = kept_up.and(self.look_after_wanted().await);
                 kept_up = kept_up.and(self.send_lost_checks().await);
             }
             let moves = self.look_at_all(end).await?.moved > 0;
@@ -49,7 +68,7 @@ impl Engine {
             has_moved |= moves;
             let now = self.now();
             let wake = match self.next_look().await? {
-                _ if now >= end => return Ok(()),
+                _ if now >= end => return joined,
                 Some(due) if due <= now => {
                     if moves {
                         now
@@ -58,7 +77,7 @@ impl Engine {
                     }
                 }
                 Some(due) if due < next_tick.max(now) => due.max(now + CLAIM_GAP),
-                _ if !has_moved => return Ok(()),
+                _ if !has_moved => return joined,
                 // What ended may have freed places or finished a wave.
                 due => {
                     kept_up_at = None;
@@ -70,7 +89,7 @@ impl Engine {
                 if self.now() <= now {
                     // A clock that only others move: whoever moves it calls again.
                     if !has_moved {
-                        return Ok(());
+                        return joined;
                     }
                     kept_up_at = None;
                 }
@@ -116,10 +135,17 @@ impl Engine {
             let tally = self.store.tally(id).await?;
             let review = rollout.value.review(&tally, now);
             let offending = if review == Review::Halt { self.offending_action(id).await? } else { None };
+            let is_news = !rollout.value.has_completed;
             if rollout.value.accept(&review, offending.as_deref(), now) {
-                // First, since nobody comes back to it once the rollout is stored; done twice it changes nothing.
-                self.follow_with_wanted(&rollout.value, &review).await?;
-                if !self.store.save_rollout(&rollout).await?.is_stored() {
+                if review == Review::Complete && rollout.value.publish.purpose == Purpose::Scheduled {
+                    rollout.value.changed = Some(self.count_changed(id).await?);
+                }
+                // First, since nobody comes back to it once the rollout is stored; done twice it changes nothing. What is
+                // tried again long after its end does not bring its version back.
+                if is_news {
+                    self.follow_with_wanted(&rollout.value, &review).await?;
+                }
+                if !self.save_rollout(&mut rollout).await?.is_stored() {
                     continue;
                 }
                 info!(rollout.id = %id, "Rollout {id} is {}{}", rollout.value.state.name(), why(&rollout.value));
@@ -141,13 +167,44 @@ impl Engine {
             Review::NextWave if rollout.publish.audience == Audience::All => self.raise_wanted(rollout).await,
             Review::Halt => self.revert_wanted(rollout).await,
             Review::Complete => {
-                if rollout.publish.audience == Audience::All && rollout.publish.scope.is_empty() {
+                if rollout.publish.audience == Audience::All {
                     self.raise_wanted(rollout).await?;
                 }
                 self.settle_wanted(rollout).await
             }
             _ => Ok(()),
         }
+    }
+
+    /// How many deployments a rollout has brought a version that they were not known to have.
+    async fn count_changed(&self, id: RolloutId) -> Result<u64, EngineError> {
+        let succeeded = [Standing::Succeeded, Standing::SucceededUnproven];
+        let mut page = PageRequest { continuation: None, top: PAGE };
+        let mut changed = 0;
+        loop {
+            let refreshes = self.store.refreshes(id, Some(&succeeded), &page).await?;
+            changed += refreshes.items.iter().filter(|refresh| refresh.value.has_changed()).count() as u64;
+            match refreshes.next {
+                Some(next) => page.continuation = Some(next),
+                None => return Ok(changed),
+            }
+        }
+    }
+
+    /// Takes back what a rollout raised that was called off or halted in the same moment.
+    async fn look_after_wanted(&self) -> Result<(), EngineError> {
+        for wanted in document::all::<WantedVersion>(self.store(), "").await? {
+            let Some(raised) = wanted.value.raised else { continue };
+            let Some(rollout) = self.store.rollout(raised.by).await? else { continue };
+            match rollout.value.state {
+                RolloutState::Canceled { .. } | RolloutState::Halted { .. } => {
+                    self.revert_wanted(&rollout.value).await?
+                }
+                RolloutState::Completed => self.settle_wanted(&rollout.value).await?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     async fn ask_planner_if_lost(&self, rollout: &Rollout) -> Result<(), EngineError> {
@@ -220,7 +277,7 @@ impl Engine {
     }
 
     /// A completed rollout with refreshes that have no result: a retry that died half-way.
-    async fn reopen(&self, rollout: &Rollout) -> Result<(), EngineError> {
+    pub(super) async fn reopen(&self, rollout: &Rollout) -> Result<(), EngineError> {
         let now = self.now();
         self.change_rollout(rollout.id, |rollout, tally| {
             let reopens = rollout.state == RolloutState::Completed && tally.counts().ended() < tally.counts().total;
@@ -255,7 +312,7 @@ impl Engine {
     }
 
     pub(super) async fn raise_wanted(&self, rollout: &Rollout) -> Result<(), EngineError> {
-        if rollout.publish.purpose == crate::rollout::Purpose::Restore || !rollout.publish.scope.is_empty() {
+        if rollout.publish.purpose == Purpose::Restore || !rollout.publish.scope.is_empty() {
             return Ok(());
         }
         self.change_wanted(rollout, |wanted| wanted.raise(rollout.id, rollout.publish.version)).await
@@ -266,7 +323,10 @@ impl Engine {
     }
 
     async fn settle_wanted(&self, rollout: &Rollout) -> Result<(), EngineError> {
-        self.change_wanted(rollout, |wanted| wanted.settle(rollout.id)).await
+        let OfferPublish { audience, purpose, scope, version, .. } = &rollout.publish;
+        let is_for_all = *audience == Audience::All && scope.is_empty() && *purpose != Purpose::Restore;
+        let everywhere = is_for_all.then_some(*version);
+        self.change_wanted(rollout, |wanted| wanted.settle(rollout.id, everywhere)).await
     }
 
     async fn change_wanted(
@@ -287,5 +347,9 @@ impl Engine {
 }
 
 fn why(rollout: &Rollout) -> String {
-    rollout.state.why().map(|why| format!(": {why}")).unwrap_or_default()
+    match (rollout.state.why(), rollout.changed) {
+        (Some(why), _) => format!(": {why}"),
+        (None, Some(changed)) => format!(": {changed} deployments had another version before"),
+        (None, None) => String::new(),
+    }
 }

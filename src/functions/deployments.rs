@@ -1,4 +1,4 @@
-//! Deployments: list, show, import (JSON, CSV), forget (design §8).
+//! Deployments: list, show, import (JSON, CSV), hold, release, forget (design §8).
 
 use std::sync::Arc;
 
@@ -8,13 +8,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::App;
 use super::wire::api::{DeploymentRow, DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::caller::Caller;
 use super::wire::list::{self, ListQuery};
+use super::wire::reason::{self, HoldRequest};
 use super::wire::{problem, views};
+use crate::engine::EngineError;
+use crate::engine::audit::Act;
 use crate::engine::registry::Import;
-use crate::rollout::{DeploymentKey, Plan};
+use crate::rollout::openness::MOST_WINDOWS;
+use crate::rollout::{Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp};
 
 /// The query of `GET /api/deployments`: all three ids of a plan, or none.
 #[derive(Deserialize)]
@@ -42,7 +48,7 @@ pub async fn list(
     };
     let page = app.engine.deployments(plan.as_ref(), &query.list.page_request()?).await?;
     Ok(Json(Page {
-        value: page.items.iter().map(|deployment| views::deployment(&deployment.value)).collect(),
+        value: page.items.iter().map(|deployment| view(&app, &deployment.value)).collect(),
         next_link: page.next.map(|next| list::next_link("/api/deployments", &filter, &query.list, &next)),
     }))
 }
@@ -53,24 +59,108 @@ pub async fn show(
     Path(key): Path<String>,
 ) -> Result<Json<DeploymentView>, Problem> {
     match app.engine.deployment(&parse_key(&key)?).await? {
-        Some(deployment) => Ok(Json(views::deployment(&deployment.value))),
+        Some(deployment) => Ok(Json(view(&app, &deployment.value))),
         None => Err(problem::missing(format!("there is no deployment {key}"))),
     }
 }
 
+/// One deployment; a hold that is over is not shown.
+fn view(app: &App, deployment: &Deployment) -> DeploymentView {
+    let mut view = views::deployment(deployment);
+    view.hold.take_if(|hold| !hold.is_on(app.engine.now()));
+    view
+}
+
 /// `DELETE /api/deployments/{key}`: forgotten, until a notification or an import brings it back.
-pub async fn forget(Extension(app): Extension<Arc<App>>, Path(key): Path<String>) -> Result<Response, Problem> {
-    if app.engine.forget(&parse_key(&key)?).await? {
-        Ok(StatusCode::NO_CONTENT.into_response())
-    } else {
-        Err(problem::missing(format!("there is no deployment {key}")))
+pub async fn forget(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    caller: Caller,
+) -> Result<Response, Problem> {
+    let key = parse_key(&key)?;
+    let act = act(&app, &caller, "deployment.forget", &key, None).await?;
+    let work = async {
+        app.engine.forget(&key).await?;
+        Ok::<_, EngineError>(((), Some("forgotten".to_owned())))
+    };
+    app.engine.audited(act, work).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/deployments/{key}/hold` `{"until"?, "why"}`: it is not to be touched.
+pub async fn hold(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Json<DeploymentView>, Problem> {
+    let key = parse_key(&key)?;
+    let HoldRequest { until, why } = reason::hold(&body, app.engine.now())?;
+    let act = act(&app, &caller, "deployment.hold", &key, Some(why.clone())).await?;
+    let hold = Hold { until, why, since: app.engine.now() };
+    change_hold(&app, act, &key, Some(hold)).await
+}
+
+/// `POST /api/deployments/{key}/release` with an optional `{"why"}`: it may be touched again.
+pub async fn release(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Json<DeploymentView>, Problem> {
+    let key = parse_key(&key)?;
+    let why = reason::optional(&body)?;
+    let act = act(&app, &caller, "deployment.release", &key, why).await?;
+    change_hold(&app, act, &key, None).await
+}
+
+async fn change_hold(
+    app: &App,
+    act: Act,
+    key: &DeploymentKey,
+    hold: Option<Hold>,
+) -> Result<Json<DeploymentView>, Problem> {
+    let work = async {
+        let changed = app.engine.change_hold(key, hold).await?;
+        let to = changed.as_ref().map(|deployment| held_state(deployment, app.engine.now()));
+        Ok::<_, EngineError>((changed, to))
+    };
+    match app.engine.audited(act, work).await? {
+        Some(deployment) => Ok(Json(view(app, &deployment))),
+        None => Err(no_deployment(key)),
     }
+}
+
+/// What is to be done to a deployment that is there, for the audit list.
+async fn act(
+    app: &App,
+    caller: &Caller,
+    what: &'static str,
+    key: &DeploymentKey,
+    why: Option<String>,
+) -> Result<Act, Problem> {
+    let known = app.engine.deployment(key).await?.ok_or_else(|| no_deployment(key))?;
+    let from = Some(held_state(&known.value, app.engine.now()));
+    Ok(Act { who: caller.who(), what, on: Some(known.value.application_id.to_string()), from, why })
+}
+
+fn held_state(deployment: &Deployment, now: Timestamp) -> String {
+    match &deployment.hold {
+        Some(Hold { until: Some(until), .. }) if deployment.is_on_hold(now) => format!("on hold until {until}"),
+        Some(_) if deployment.is_on_hold(now) => "on hold".to_owned(),
+        _ => "not on hold".to_owned(),
+    }
+}
+
+fn no_deployment(key: &DeploymentKey) -> Problem {
+    problem::missing(format!("there is no deployment {key}"))
 }
 
 /// `PUT /api/deployments`: rows that can be read are imported, the others named with their line.
 pub async fn import(
     Extension(app): Extension<Arc<App>>,
     headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Json<ImportResult>, Problem> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -87,7 +177,13 @@ pub async fn import(
             Err(why) => rejected.push(RejectedRow { line, why }),
         }
     }
-    let imported = app.engine.import(imports).await?;
+    let act = Act { who: caller.who(), what: "deployments.import", on: None, from: None, why: None };
+    let work = async {
+        let imported = app.engine.import(imports).await?;
+        let to = format!("{} imported, {} updated, {} rejected", imported.imported, imported.updated, rejected.len());
+        Ok::<_, EngineError>((imported, Some(to)))
+    };
+    let imported = app.engine.audited(act, work).await?;
     Ok(Json(ImportResult { imported: imported.imported as u64, updated: imported.updated as u64, rejected }))
 }
 
@@ -176,6 +272,7 @@ fn check(row: DeploymentRow) -> Result<Import, String> {
         Some(text) if text.len() > 500 => Err(format!("{name} has more than 500 characters")),
         text => Ok(text),
     };
+    let maintenance_windows = row.maintenance_windows.map(windows).transpose()?.flatten();
     Ok(Import {
         application_id,
         plan,
@@ -183,7 +280,22 @@ fn check(row: DeploymentRow) -> Result<Import, String> {
         tenant_id,
         managed_resource_group_id: short("managedResourceGroupId", row.managed_resource_group_id)?,
         location: short("location", row.location)?,
+        maintenance_windows,
     })
+}
+
+/// Windows, as an array or as the text of one; an empty text says nothing of them.
+fn windows(value: Value) -> Result<Option<Vec<MaintenanceWindow>>, String> {
+    let named = |error: serde_json::Error| format!("maintenanceWindows: {error}");
+    let windows: Vec<MaintenanceWindow> = match value {
+        Value::String(text) if text.is_empty() => return Ok(None),
+        Value::String(text) => serde_json::from_str(&text).map_err(named)?,
+        value => serde_json::from_value(value).map_err(named)?,
+    };
+    if windows.len() > MOST_WINDOWS {
+        return Err(format!("maintenanceWindows: more than {MOST_WINDOWS}"));
+    }
+    Ok(Some(windows))
 }
 
 fn parse_key(text: &str) -> Result<DeploymentKey, Problem> {

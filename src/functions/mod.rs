@@ -7,6 +7,7 @@
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
+pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
 pub mod refresh_deployment;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use self::wire::caller::IsVouched;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
 use crate::ncrontab::Schedule;
@@ -46,6 +48,8 @@ pub struct App {
     pub engine: Engine,
     /// The accepted values of `sig` (`NOTIFICATION_SIG`); none means that notifications are refused.
     pub notification_sigs: Vec<String>,
+    /// Whether `X-MS-CLIENT-PRINCIPAL` says who is calling (`DASHBOARD_AUTH`).
+    pub principals: IsVouched,
     /// When PollOperations comes next (`POLL_SCHEDULE`).
     pub poll_schedule: Schedule,
 }
@@ -86,9 +90,15 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
         .route("/api/rollouts/{id}/report", get(rollouts::report))
+        .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
+        .route("/api/deployments/{key}/hold", post(deployments::hold))
+        .route("/api/deployments/{key}/release", post(deployments::release))
+        .route("/api/stop", post(operations::stop))
+        .route("/api/start", post(operations::start))
+        .route("/api/audit", get(operations::audit))
         .route("/PlanRollout", post(plan_rollout::invoke))
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))

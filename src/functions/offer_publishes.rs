@@ -9,24 +9,50 @@ use axum::{Extension, Json};
 
 use super::App;
 use super::wire::api::{Problem, PublishAccepted};
+use super::wire::caller::Caller;
 use super::wire::{problem, publish_request};
+use crate::engine::audit::Act;
 use crate::engine::publish::{Identity, PublishError, Started};
 use crate::rollout::{OfferPublish, Purpose};
 
 /// One publish.
-pub async fn post(Extension(app): Extension<Arc<App>>, headers: HeaderMap, body: Bytes) -> Response {
-    match accept(&app, &headers, &body).await {
+pub async fn post(Extension(app): Extension<Arc<App>>, headers: HeaderMap, caller: Caller, body: Bytes) -> Response {
+    match accept(&app, &headers, &caller, &body).await {
         Ok((status, accepted)) => (status, Json(accepted)).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn accept(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(StatusCode, PublishAccepted), Problem> {
+async fn accept(
+    app: &App,
+    headers: &HeaderMap,
+    caller: &Caller,
+    body: &Bytes,
+) -> Result<(StatusCode, PublishAccepted), Problem> {
     let publish = publish_request::parse(body, &app.engine)?;
     let identity = identity(&publish, headers)?;
-    let started = app.engine.start_rollout(publish, &identity).await?;
+    let started = start(app, caller, "publish", publish, &identity).await?;
     let status = if started.is_duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, view(started)))
+}
+
+/// Starts the rollout of a publish, and notes in the audit list who did.
+pub async fn start(
+    app: &App,
+    caller: &Caller,
+    what: &'static str,
+    publish: OfferPublish,
+    identity: &Identity,
+) -> Result<Started, PublishError> {
+    let on = format!("{} {}", publish.plan, publish.version);
+    let act = Act { who: caller.who(), what, on: Some(on), from: None, why: publish.note.clone() };
+    let work = async {
+        let started = app.engine.start_rollout(publish, identity).await?;
+        let known = if started.is_duplicate { ", known already" } else { "" };
+        let to = format!("rollout {}{known}", started.rollout_id);
+        Ok::<_, PublishError>((started, Some(to)))
+    };
+    app.engine.audited(act, work).await
 }
 
 /// By what the publish is known again (design §3.1).

@@ -20,6 +20,7 @@ async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
         Message::Refresh { rollout_id, key } => Ok(app.engine.refresh_deployment(rollout_id, &key).await?),
         Message::CheckDeployment { key } => Ok(app.engine.check_deployment(&key).await?),
         Message::PollShare { at_most } => Ok(app.engine.poll_share(at_most).await?),
+        Message::Tell { note } => Ok(app.engine.tell_note(&note).await?),
         Message::PlanRollout { .. } => Err(InvocationError::WrongQueue),
     }
 }

@@ -9,10 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::wire::api::{DryRun, DryRunCall, DryRunSkip, Page, Problem, RefreshView, RefreshWord, RolloutView};
+use super::wire::api::{HeldByView, LastGoodView, Page, Problem, RefreshView, RefreshWord, RolloutView};
+use super::wire::caller::Caller;
+use super::wire::command_request::{self, CommandRequest};
 use super::wire::list::{self, ListQuery};
 use super::wire::{problem, publish_request, report, views};
 use super::{App, offer_publishes};
+use crate::engine::audit::Act;
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
 
@@ -34,6 +37,7 @@ pub async fn list(
 #[serde(rename_all = "camelCase")]
 pub struct StartQuery {
     dry_run: Option<String>,
+    format: Option<String>,
 }
 
 /// `POST /api/rollouts`: a rollout by hand, or a dry run of one.
@@ -41,30 +45,32 @@ pub async fn start(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<StartQuery>,
     headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let publish = publish_request::parse(&body, &app.engine)?;
     match query.dry_run.as_deref() {
-        Some("true") => return Ok(Json(dry_run(&app, &publish).await?).into_response()),
+        Some("true") => return dry_run(&app, &publish, query.format.as_deref()).await,
         None | Some("false") => {}
         Some(_) => return Err(problem::invalid_field("dryRun", "expected true or false")),
     }
-    let started = app.engine.start_rollout(publish, &offer_publishes::header_identity(&headers)?).await?;
+    let identity = offer_publishes::header_identity(&headers)?;
+    let started = offer_publishes::start(&app, &caller, "rollout.start", publish, &identity).await?;
     let status = if started.is_duplicate { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(stored(&app, started.rollout_id).await?)).into_response())
 }
 
-async fn dry_run(app: &App, publish: &OfferPublish) -> Result<DryRun, Problem> {
-    let run = app.engine.dry_run(publish).await?;
-    Ok(DryRun {
-        version: publish.version,
-        called: run.called.into_iter().map(|(application_id, wave)| DryRunCall { application_id, wave }).collect(),
-        skipped: run
-            .skipped
-            .into_iter()
-            .map(|(application_id, why)| DryRunSkip { application_id, why: views::skip_reason(why).to_owned() })
-            .collect(),
-    })
+/// `POST /api/rollouts?dryRun=true&format=json|csv`.
+async fn dry_run(app: &App, publish: &OfferPublish, format: Option<&str>) -> Result<Response, Problem> {
+    let mut run = views::dry_run(app.engine.dry_run(publish).await?, publish.version);
+    run.held_by = held_by(app).await?;
+    match format {
+        None | Some("json") => Ok(Json(run).into_response()),
+        Some("csv") => {
+            Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], report::dry_run_csv(&run)).into_response())
+        }
+        Some(_) => Err(problem::invalid_field("format", "expected json or csv")),
+    }
 }
 
 /// `GET /api/rollouts/{id}`.
@@ -107,16 +113,51 @@ pub async fn refreshes(
     }))
 }
 
-/// `POST /api/rollouts/{id}/pause|resume|cancel|retry`.
+/// `POST /api/rollouts/{id}/pause|resume|cancel|retry`, the last with `?actor=` or `{"actor"}`.
 pub async fn command(
     Extension(app): Extension<Arc<App>>,
     Path((id, word)): Path<(String, String)>,
+    Query(query): Query<CommandRequest>,
+    caller: Caller,
+    body: Bytes,
 ) -> Result<Json<RolloutView>, Problem> {
     let Some(command) = Command::from_word(&word) else {
         return Err(problem::missing("there is no such command: use pause, resume, cancel or retry"));
     };
-    let rollout = app.engine.command(rollout_id(&id)?, command).await?;
+    let id = rollout_id(&id)?;
+    let command = command_request::with_actor(command, query, &body)?;
+    let state = |rollout: &Rollout| rollout.state.name().to_owned();
+    let from = app.engine.store().rollout(id).await?.map(|rollout| state(&rollout.value));
+    let act = Act { who: caller.who(), what: audited_as(command), on: Some(id.to_string()), from, why: None };
+    let work = async {
+        let rollout = app.engine.command(id, command).await?;
+        let to = state(&rollout);
+        Ok::<_, CommandError>((rollout, Some(to)))
+    };
+    let rollout = app.engine.audited(act, work).await?;
     Ok(Json(view(&app, &rollout).await?))
+}
+
+fn audited_as(command: Command) -> &'static str {
+    match command {
+        Command::Pause => "rollout.pause",
+        Command::Resume => "rollout.resume",
+        Command::Cancel => "rollout.cancel",
+        Command::Retry(_) => "rollout.retry",
+    }
+}
+
+/// `GET /api/rollouts/{id}/last-good`: what the deployments could go back to from this rollout's version.
+pub async fn last_good(
+    Extension(app): Extension<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<LastGoodView>, Problem> {
+    let id = rollout_id(&id)?;
+    let Some(rollout) = app.engine.store().rollout(id).await? else {
+        return Err(problem::missing(format!("there is no rollout {id}")));
+    };
+    let OfferPublish { plan, version, .. } = &rollout.value.publish;
+    Ok(Json(views::last_good(&app.engine.last_good(plan, *version).await?)))
 }
 
 /// The query of a report.
@@ -149,7 +190,15 @@ async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
 }
 
 async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, Problem> {
-    Ok(views::rollout(rollout, &app.engine.store().tally(rollout.id).await?))
+    let mut view = views::rollout(rollout, &app.engine.store().tally(rollout.id).await?);
+    if !rollout.state.is_ended() {
+        view.held_by = held_by(app).await?;
+    }
+    Ok(view)
+}
+
+async fn held_by(app: &App) -> Result<Vec<HeldByView>, Problem> {
+    Ok(app.engine.held_by().await?.into_iter().map(views::held_by).collect())
 }
 
 fn rollout_id(text: &str) -> Result<RolloutId, Problem> {

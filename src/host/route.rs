@@ -1,4 +1,5 @@
-//! Route templates of HTTP functions: literals, `{x}`, `{x?}`, `{*path}`. It knows no methods, keys or functions.
+//! Route templates of HTTP functions: literals, `{x}`, `{x?}`, `{*path}`, and of constraints the one that names words,
+//! `{x:regex(^(a|b)$)}`. It knows no methods, keys or functions.
 
 use percent_encoding::percent_decode_str;
 
@@ -11,8 +12,18 @@ pub struct RouteTemplate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
     Literal(String),
-    Parameter { name: String, presence: Presence },
-    CatchAll { name: String },
+    Parameter {
+        name: String,
+        presence: Presence,
+    },
+    /// One of some words, in any case, as ASP.NET Core's regex constraint ignores it.
+    OneOf {
+        name: String,
+        words: Vec<String>,
+    },
+    CatchAll {
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +58,7 @@ impl RouteTemplate {
     /// Reads a route below a prefix.
     ///
     /// # Errors
-    /// If it starts with `admin` or `runtime` (contracts/custom-handler.md §4), or has constraints, defaults or parts
+    /// If it starts with `admin` or `runtime` (contracts/custom-handler.md §4), or has other constraints, defaults or parts
     /// that are neither a literal nor a placeholder.
     pub fn parse(prefix: &str, route: &str) -> Result<Self, RouteError> {
         let first = route.trim_matches('/').split('/').next().unwrap_or_default();
@@ -78,6 +89,13 @@ impl RouteTemplate {
                 Segment::Parameter { presence: Presence::Optional, .. } if part.is_empty() => {}
                 Segment::Parameter { .. } if part.is_empty() => return None,
                 Segment::Parameter { name, .. } => values.push((name.clone(), decoded(part))),
+                Segment::OneOf { name, words } => {
+                    let part = decoded(part);
+                    if !words.iter().any(|word| word.eq_ignore_ascii_case(&part)) {
+                        return None;
+                    }
+                    values.push((name.clone(), part));
+                }
                 Segment::CatchAll { name } => {
                     if !rest.is_empty() {
                         values.push((name.clone(), decoded(rest)));
@@ -96,13 +114,20 @@ impl Segment {
         let Some(inner) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
             return (!part.contains(['{', '}'])).then(|| Self::Literal(part.to_owned()));
         };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_plain = |text: &str| !text.is_empty() && text.bytes().all(plain);
+        if let Some((name, constraint)) = inner.split_once(':') {
+            let words = constraint.strip_prefix("regex(^(")?.strip_suffix(")$)")?.split('|');
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            let is_known = is_plain(name) && words.iter().all(|word| is_plain(word));
+            return is_known.then(|| Self::OneOf { name: name.to_owned(), words });
+        }
         let (kind, name) = match (inner.strip_prefix('*'), inner.strip_suffix('?')) {
             (Some(name), _) => (None, name.trim_start_matches('*')),
             (None, Some(name)) => (Some(Presence::Optional), name),
             (None, None) => (Some(Presence::Required), inner),
         };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if name.is_empty() || !name.bytes().all(plain) {
+        if !is_plain(name) {
             return None;
         }
         let name = name.to_owned();
@@ -145,6 +170,11 @@ mod tests {
             ("orders/{*path}", "/api/orders/7/lines", Some(vec![("path", "7/lines")])),
             ("orders/{*path}", "/api/ordersx", None),
             ("/orders/", "/api/orders", Some(vec![])),
+            ("{verb:regex(^(stop|start)$)}", "/api/stop", Some(vec![("verb", "stop")])),
+            ("{verb:regex(^(stop|start)$)}", "/api/Start", Some(vec![("verb", "Start")])),
+            ("{verb:regex(^(stop|start)$)}", "/api/starting", None),
+            ("{verb:regex(^(stop|start)$)}", "/api/stop/now", None),
+            ("{verb:regex(^(stop|start)$)}", "/api", None),
         ] {
             let template = RouteTemplate::parse("api", route).expect("the table has valid routes");
             let expected = values.map(|pairs| {
@@ -168,6 +198,9 @@ mod tests {
         }
         for (route, part) in [
             ("{id:int}", "{id:int}"),
+            ("{id:regex(^[ab]$)}", "{id:regex(^[ab]$)}"),
+            ("{id:regex(^(a|.*)$)}", "{id:regex(^(a|.*)$)}"),
+            ("{id:regex(^(a|)$)}", "{id:regex(^(a|)$)}"),
             ("a{b}c", "a{b}c"),
             ("{}", "{}"),
             ("{*rest}/more", "{*rest}"),

@@ -32,6 +32,11 @@ pub enum Message {
         /// At most so many operations.
         at_most: usize,
     },
+    /// Refresh queue: tell the outgoing webhook what is noted under this id.
+    Tell {
+        /// The id of the note.
+        note: String,
+    },
 }
 
 impl Message {

@@ -106,4 +106,14 @@ pub trait Queue: Send + Sync + 'static {
     async fn renew(&self, queue: &str, token: &LockToken, lock: Duration) -> Result<bool, QueueError>;
     /// The oldest dead letters, left where they are.
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError>;
+    /// The oldest dead letters, each with what removes it once note was taken of it; two who take at once may get the same.
+    /// What is not removed is given again, at the latest when the queue's own lock on it has run out.
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError>;
+    /// Removes dead letters for good; per token, whether it was still there and ours to remove.
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError>;
+    /// Drops what the queue remembers only for a time that is over, some of it at a time; returns how much. A service does
+    /// so by itself.
+    async fn forget_old(&self, _queue: &str) -> Result<usize, QueueError> {
+        Ok(0)
+    }
 }

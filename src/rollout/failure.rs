@@ -50,6 +50,9 @@ pub struct RemoteError {
 /// The code of the error that stands for a call that could not be made for want of a token.
 pub const NO_TOKEN: &str = "NoToken";
 
+/// The code of the failure of a refresh whose messages died one after the other.
+pub const DEAD_LETTERED: &str = "DeadLettered";
+
 /// In which step an error was met: the same code means another thing there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

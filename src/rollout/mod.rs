@@ -2,15 +2,20 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
+//! [`joining`] (what becomes of those that come late).
 
 pub mod answer;
+pub mod changes;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
+pub mod joining;
 pub mod lifecycle;
+pub mod news;
+pub mod openness;
 pub mod package;
 pub mod publish;
 pub mod refresh;
@@ -21,13 +26,17 @@ pub mod submission;
 pub mod tally;
 pub mod version;
 pub mod wanted;
+pub mod watch;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
-pub use deployment::{Applied, Deployment, Readiness};
+pub use changes::Changes;
+pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};
 pub use hand_over::{HandOver, Way};
-pub use lifecycle::{Command, Review, Rollout, RolloutState};
+pub use lifecycle::{Command, Retried, Review, Rollout, RolloutState};
+pub use news::{Happening, News};
+pub use openness::{Hold, MaintenanceWindow};
 pub use package::{Authorization, CloudAccess, Package};
 pub use publish::{Audience, OfferPublish, Plan, Purpose, RolloutId, Target};
 pub use refresh::{Event, Evidence, Next, Policy, Refresh, RefreshState, SkipReason};

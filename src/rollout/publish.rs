@@ -149,6 +149,8 @@ pub enum Supersede {
     Refuse,
     /// It takes the other's place.
     Replace,
+    /// It waits until the other has ended: nobody is there to be told no.
+    Wait,
 }
 
 /// The keys by which a publish is known again (design §3.1, contracts/offer-publish.md §8).

@@ -21,6 +21,9 @@ pub struct Strategy {
     /// How long to wait between the end of a wave and the next one.
     #[serde(with = "iso_duration")]
     pub pause_between_waves: Duration,
+    /// Whether a person has to approve the last wave; the only wave, where there is but one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub approve_last_wave: bool,
 }
 
 impl Default for Strategy {
@@ -31,6 +34,7 @@ impl Default for Strategy {
             max_failures: Share::Percent(Percent(5)),
             max_in_flight: MaxInFlight(2_000),
             pause_between_waves: Duration::ZERO,
+            approve_last_wave: false,
         }
     }
 }
@@ -252,6 +256,7 @@ mod tests {
             (r#"{"pauseBetweenWaves": "PT"}"#, "ISO 8601"),
             (r#"{"pauseBetweenWaves": "P31D"}"#, "ISO 8601"),
             (r#"{"canaries": ["x"]}"#, "canaries"),
+            (r#"{"approveLastWave": "yes"}"#, "boolean"),
         ] {
             let error = serde_json::from_str::<Strategy>(bad).unwrap_err().to_string();
             assert!(error.contains(word) || word == "canaries", "{bad}: {error}");

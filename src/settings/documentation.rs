@@ -106,7 +106,7 @@ pub const ALL: &[SettingDoc] = &[
         "where just-in-time requests are filed: managed for the managed resource group, or a group's name",
     ),
     without("NOTIFY_URL", "webhook that is told about rollouts; treated as a secret"),
-    without("NOTIFY_SECRET", "key that signs what is sent to NOTIFY_URL"),
+    without("NOTIFY_SECRET", "key that signs what is sent to NOTIFY_URL: whsec_ and base64, or any long text"),
     without("DASHBOARD_KEY", "key for the dashboard's login form; absent means that the dashboard is refused"),
     without("DASHBOARD_AUTH", "easyauth, where App Service authentication stands before the dashboard"),
     without(
@@ -114,7 +114,7 @@ pub const ALL: &[SettingDoc] = &[
         "function keys of the embedded host, with commas between; absent means that one is made and kept in a file",
     ),
     without("LOCAL_QUEUE", "file of the embedded queue; absent means beside the store"),
-    with("RETENTION_DAYS", "400", "how many days ended rollouts are kept"),
+    with("RETENTION_DAYS", "400", "how many days ended rollouts and the audit list are kept"),
     without("FUNCTIONS_CUSTOMHANDLER_PORT", "set by the Functions host: the port that the handler listens on"),
 ];
 

@@ -345,7 +345,22 @@ fn notify(reader: &mut Reader<'_>) -> NotifySettings {
         reader.wrong("NOTIFY_URL", why, "give an https address, or http to localhost");
         None
     });
-    NotifySettings { url, secret: reader.secret("NOTIFY_SECRET") }
+    let secret = reader.secret("NOTIFY_SECRET");
+    if secret.as_ref().is_some_and(|secret| crate::webhook::key_bytes(secret.expose()).is_none()) {
+        reader.wrong(
+            "NOTIFY_SECRET",
+            "it begins with whsec_, and the rest is not base64",
+            "give whsec_ and the output of openssl rand -base64 32, or any other long text",
+        );
+    }
+    if url.is_some() && secret.is_none() {
+        reader.wrong(
+            "NOTIFY_SECRET",
+            "it is absent, and NOTIFY_URL is there: its receiver could not tell our messages from forged ones",
+            "set it to whsec_ and the output of openssl rand -base64 32, and give it to the receiver too",
+        );
+    }
+    NotifySettings { url, secret }
 }
 
 fn default_endpoint(name: &str) -> Endpoint {

@@ -374,6 +374,15 @@ fn every_mistake_in_offers_is_named_by_its_place() {
 }
 
 #[test]
+fn a_webhook_needs_a_secret_that_can_be_used() {
+    let url = ("NOTIFY_URL", "https://hooks.example/?sig=abc");
+    assert_eq!(names(&[url]), ["NOTIFY_SECRET"]);
+    assert_eq!(names(&[url, ("NOTIFY_SECRET", "whsec_%")]), ["NOTIFY_SECRET"]);
+    settings(&[url, ("NOTIFY_SECRET", "whsec_AAEC")]);
+    settings(&[url, ("NOTIFY_SECRET", "any long text")]);
+}
+
+#[test]
 fn a_reference_that_azure_could_not_resolve_is_no_secret() {
     let reference = "@Microsoft.KeyVault(SecretUri=https://fabrikam.vault.azure.net/secrets/NOTIFICATION-SIG/)";
     let pairs = [("NOTIFICATION_SIG", reference), ("DASHBOARD_KEY", reference), ("NOT_OURS", reference)];

@@ -5,6 +5,7 @@
 //! [`ETag`] they were read with; a writer that lost the race is told so and has changed nothing. No method holds policy.
 
 pub mod document;
+pub mod published;
 pub mod sqlite;
 pub mod tables;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 use document::DocumentName;
 
@@ -110,6 +111,9 @@ pub enum StoreError {
 }
 
 /// Where state is kept.
+///
+/// A future of these methods may hold what others wait for, such as a row that counts. So drive all of them that were
+/// begun, or drop them: awaiting one while another rests half-done may wait for ever.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Claims `key` for `claim`, unless it is held: then the holder is returned and nothing changes.
@@ -171,9 +175,9 @@ pub trait Store: Send + Sync + 'static {
     async fn count_deployments(&self, plan: &Plan) -> Result<u64, StoreError>;
     /// Deployments whose [`Deployment::check`] is due at or before `now`, the longest due first.
     async fn due_checks(&self, now: Timestamp, at_most: usize) -> Result<Vec<Versioned<Deployment>>, StoreError>;
-    /// Notes the version a refresh brought, whatever else changes in the record meanwhile; an older note loses. A deployment
+    /// Notes how a refresh ended ([`Deployment::note_past`]), whatever else changes in the record meanwhile. A deployment
     /// that is not stored stays so.
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError>;
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError>;
     /// Removes deployments that are gone since before `before`; returns how many.
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError>;
     /// Removes one deployment, guarded.
@@ -211,6 +215,20 @@ pub trait Store: Send + Sync + 'static {
     async fn throttled_until(&self, subscription: &str) -> Result<Option<Timestamp>, StoreError>;
     /// Remembers it; an earlier time than the stored one changes nothing.
     async fn throttle(&self, subscription: &str, until: Timestamp) -> Result<(), StoreError>;
+
+    /// Rollouts that ended before `before`, and whose refreshes all have a result, the earliest made first; at most so many.
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError>;
+    /// Removes refreshes of one rollout, at most so many, with what counts and wakes them; how many.
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError>;
+    /// Removes a rollout, guarded; its refreshes have to be gone.
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError>;
+    /// Removes claims made before `claims` whose rollouts are not stored, and throttles that ended before `throttles`; at most so
+    /// many of each. How many. Looks at all of them, so it is for once a day.
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError>;
 
     /// Sees to it that records which are overdue, though nothing would find them, are found by [`Store::due_refreshes`],
     /// [`Store::due_checks`] and [`Store::forget_gone`] again; returns how many it looked after. Meant for every tick, and does

@@ -1,8 +1,8 @@
 //! Reading applications, one by one and in pages.
 
-use permafresh::arm::ListEnd;
 use permafresh::arm::listing::MOST_PAGES;
 use permafresh::arm::simulator::{ApplicationSpec, OnRead, Reply};
+use permafresh::arm::{ListEnd, Looked};
 use permafresh::rollout::ReadAnswer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -184,7 +184,7 @@ async fn an_empty_next_link_is_the_end() {
 async fn the_tenant_behind_a_subscription_is_asked_without_a_token() {
     let world = Fixture::start().await;
     let tenant = world.arm.tenant_of(SUBSCRIPTION).await;
-    assert_eq!(tenant.as_deref(), Some("5d0f7a10-0000-4000-8000-00000000c001"));
+    assert_eq!(tenant, Looked::Seen("5d0f7a10-0000-4000-8000-00000000c001".to_owned()));
     let asked = world.simulator.requests().pop().unwrap();
     assert_eq!(asked.target, format!("/subscriptions/{SUBSCRIPTION}?api-version=2022-12-01"));
     assert!(!asked.headers.contains_key("authorization"));

@@ -16,6 +16,18 @@ use uuid::Uuid;
 
 use crate::manual_clock::ManualClock;
 
+/// Accounts for services whose settings name no tables of their own: one for each test that starts such a service.
+const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout"];
+
+/// What to set as `AzureWebJobsStorage`, for an account that nobody else uses.
+pub fn connection_string(account: &str) -> String {
+    assert!(ACCOUNTS.contains(&account), "{account} is not among the accounts");
+    let mut tables = endpoint();
+    tables.set_path(account);
+    let key = azure_storage::EMULATOR_ACCOUNT_KEY;
+    format!("DefaultEndpointsProtocol=http;AccountName={account};AccountKey={key};TableEndpoint={tables}")
+}
+
 /// Where its tables are.
 pub fn endpoint() -> Url {
     // Kept for as long as the process lives: the emulator ends when its stdin does.
@@ -25,7 +37,12 @@ pub fn endpoint() -> Url {
 
 fn start() -> (Url, Child) {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/azurite");
+    // Without its own account Azurite would not have it either.
+    let accounts = [azure_storage::EMULATOR_ACCOUNT].into_iter().chain(ACCOUNTS.iter().copied());
+    let accounts: Vec<_> =
+        accounts.map(|account| format!("{account}:{}", azure_storage::EMULATOR_ACCOUNT_KEY)).collect();
     let mut azurite = Command::new("node")
+        .env("AZURITE_ACCOUNTS", accounts.join(";"))
         .arg(sources.join("serve.js"))
         .arg(installed(&sources))
         .stdin(Stdio::piped())

@@ -1,5 +1,6 @@
 //! The binary's whole output, against a service that answers what each test tells it to.
 
+mod lighthouse;
 mod service;
 
 use std::io::Write;
@@ -80,11 +81,21 @@ fn the_help_of_every_command_is_as_recorded() {
         "rollout resume",
         "rollout cancel",
         "rollout retry",
+        "rollout repair",
         "rollout report",
         "deployments",
         "deployments list",
         "deployments import",
+        "deployments hold",
+        "deployments release",
         "deployments forget",
+        "lighthouse",
+        "lighthouse template",
+        "lighthouse validate",
+        "lighthouse check",
+        "stop",
+        "start",
+        "audit",
     ] {
         let mut arguments: Vec<_> = words.split_whitespace().collect();
         arguments.push("--help");
@@ -136,6 +147,43 @@ fn a_wrong_command_line_ends_with_a_hint_and_sends_nothing() {
 }
 
 #[test]
+fn everything_is_stopped_and_started_and_a_deployment_held_from_the_terminal() {
+    let service = Service::start(|got, _| match got.path.as_str() {
+        "/api/stop" => ok(json!({"heldBy": [{
+            "by": "stop", "since": "2026-03-10T12:00:00Z", "who": "key 1a2b3c4d", "why": "lost\u{001b} access"
+        }]})),
+        "/api/start" => ok(json!({"heldBy": []})),
+        path if path.starts_with("/api/audit") => ok(json!({"value": [
+            {"at": "2026-03-10T12:00:05Z", "who": "alice@contoso.example", "what": "rollout.pause", "on": "r1",
+             "from": "running", "to": "paused", "outcome": "done"},
+            {"at": "2026-03-10T12:00:00Z", "who": "key 1a2b3c4d", "what": "stop", "from": "going", "why": "lost access",
+             "outcome": "begun"},
+        ]})),
+        _ => ok(json!({
+            "key": "ab".repeat(32), "applicationId": APPLICATION, "preview": false, "confirmed": true,
+            "hold": {"why": "freeze", "until": "2026-04-01T00:00:00Z", "since": "2026-03-10T12:00:00Z"},
+            "createdAt": "2026-03-10T12:00:00Z", "updatedAt": "2026-03-10T12:00:00Z"
+        })),
+    });
+    let mut all = String::new();
+    for arguments in [
+        &["stop", "--why", "lost access"][..],
+        &["start"],
+        &["audit"],
+        &["deployments", "hold", APPLICATION, "--why", "freeze", "--until", "2026-04-01T00:00:00Z"],
+        &["deployments", "release", APPLICATION],
+    ] {
+        let run = service.run(arguments);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{arguments:?}");
+        all.push_str(&format!("$ permafresh {}\n{}\n", arguments.join(" "), run.out));
+    }
+    insta::assert_snapshot!("operations", all);
+    let got: Vec<_> = service.got().into_iter().map(|got| (got.path, got.body)).collect();
+    assert_eq!(got[0], ("/api/stop".to_owned(), r#"{"why":"lost access"}"#.to_owned()));
+    assert!(got[3].0.ends_with("/hold") && got[3].1.contains("2026-04-01T00:00:00Z"), "{got:?}");
+}
+
+#[test]
 fn bad_settings_stop_the_start_with_every_problem_named() {
     let folder = tempfile::tempdir().unwrap();
     for start in ["handler", "local"] {
@@ -150,19 +198,6 @@ fn bad_settings_stop_the_start_with_every_problem_named() {
         let run = run(command);
         insta::allow_duplicates! { insta::assert_snapshot!("bad_settings", run.shown()) }
     }
-}
-
-#[test]
-fn a_backend_that_is_not_built_is_said_to_be_missing() {
-    let mut command = command(&["handler"]);
-    command.envs([
-        ("FUNCTIONS_CUSTOMHANDLER_PORT", "1"),
-        ("STATE_STORE", "tables"),
-        ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
-    ]);
-    let run = run(command);
-    assert_eq!(run.code, 2);
-    assert!(run.err.contains("STATE_STORE=tables") && run.err.contains("\nhint: "), "{}", run.err);
 }
 
 #[test]
@@ -456,4 +491,98 @@ fn a_deployment_is_forgotten_by_its_key_or_its_id() {
     }
     let path = format!("DELETE /api/deployments/{key}");
     assert_eq!(service.paths(), [path.clone(), path.clone(), path]);
+}
+
+fn last_good(version: Option<&str>) -> Answer {
+    let mut found =
+        json!({"badVersion": "1.4.0", "deployments": 40, "withBadVersion": 38, "withoutOther": 3, "versions": []});
+    if let Some(version) = version {
+        found["version"] = version.into();
+        found["versions"] = json!([{"version": version, "deployments": 37, "lastSucceededAt": "2025-12-24T08:00:00Z"}]);
+    }
+    ok(found)
+}
+
+fn dry_run() -> Value {
+    let call = |wave: u32, number: u32| {
+        json!({"applicationId": format!("{APPLICATION}-{number}"), "wave": wave, "version": "1.3.2", "way": "publisher",
+            "versionBefore": "1.4.0"})
+    };
+    let mut handed = call(2, 6);
+    handed["way"] = "handOver".into();
+    handed["command"] = "az rest --method post --url 'x'\u{1b}".into();
+    json!({"version": "1.3.2", "called": [call(1, 0), call(2, 1), call(2, 2), call(2, 3), call(2, 4), handed],
+        "skipped": [{"applicationId": APPLICATION, "why": "deleting: it is being deleted"}]})
+}
+
+/// A service whose rollout can be repaired.
+fn repairable() -> Service {
+    Service::start(|got, _| match (got.method.clone(), got.path.as_str()) {
+        (Method::GET, path) if path.ends_with("/last-good") => last_good(Some("1.3.2")),
+        (Method::POST, "/api/rollouts?dryRun=true") => ok(dry_run()),
+        (Method::POST, "/api/rollouts?dryRun=true&format=csv") => {
+            (200, "text/csv", "applicationId,plan\r\n".to_owned())
+        }
+        (_, path) if path.starts_with("/api/rollouts") => ok(rollout("paused", json!({}))),
+        (_, other) => panic!("{other}"),
+    })
+}
+
+#[test]
+fn a_repair_says_what_it_would_do_and_starts_when_it_is_confirmed() {
+    let service = repairable();
+    let run = service.run(&["rollout", "repair", ROLLOUT, "--last-good", "--yes", "--note", "it broke the ledger"]);
+    insta::assert_snapshot!("repair", run.shown());
+    let got = service.got();
+    let sent: Value = serde_json::from_str(&got[got.len() - 1].body).unwrap();
+    let expected = json!({"publisher": "fabrikam", "offer": "ledger", "plan": "standard", "version": "1.3.2",
+        "target": "live", "audience": "all", "purpose": "repair", "note": "it broke the ledger"});
+    assert_eq!((service.paths().last().unwrap().as_str(), sent), ("POST /api/rollouts", expected));
+}
+
+#[test]
+fn a_repair_that_nobody_confirms_starts_nothing() {
+    let service = repairable();
+    for (more, code) in [(&[][..], 2), (&["--dry-run"][..], 0), (&["--dry-run", "--yes"][..], 0)] {
+        let run = service.run(&[&["rollout", "repair", ROLLOUT, "--last-good"][..], more].concat());
+        assert_eq!(run.code, code, "{}", run.err);
+        assert!(run.out.contains("Would be called: 6 deployments"), "{}", run.out);
+    }
+    assert!(service.paths().iter().all(|path| path != "POST /api/rollouts"));
+    let none = Service::start(|got, _| match got.path.as_str() {
+        path if path.ends_with("/last-good") => last_good(None),
+        _ => ok(rollout("paused", json!({}))),
+    });
+    let run = none.run(&["rollout", "repair", ROLLOUT, "--last-good", "--yes"]);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("--version"), "{}", run.err);
+    assert_eq!(none.run(&["rollout", "repair", ROLLOUT]).code, 2, "back to what?");
+}
+
+#[test]
+fn a_retry_names_the_actor_and_a_dry_run_of_a_publish_starts_nothing() {
+    let service = repairable();
+    assert_eq!(service.run(&["rollout", "retry", ROLLOUT, "--actor", "customer"]).code, 0);
+    let publish = [
+        "publish",
+        "--publisher",
+        "f",
+        "--offer",
+        "l",
+        "--plan",
+        "s",
+        "--version",
+        "1.4.0",
+        "--target",
+        "live",
+        "--dry-run",
+    ];
+    assert!(service.run(&publish).out.contains("wave 2: 5 deployments"));
+    assert_eq!(service.run(&[&publish[..], &["--format", "csv"]].concat()).out, "applicationId,plan\r\n");
+    let expected = [
+        format!("POST /api/rollouts/{ROLLOUT}/retry?actor=customer"),
+        "POST /api/rollouts?dryRun=true".to_owned(),
+        "POST /api/rollouts?dryRun=true&format=csv".to_owned(),
+    ];
+    assert_eq!(service.paths(), expected);
 }

@@ -67,8 +67,8 @@ macro_rules! store_contract {
                 deployments_are_written_guarded_each_for_itself,
                 deployments_are_listed_by_plan_with_tombstones_and_counted_without,
                 due_checks_come_the_longest_due_first_and_not_a_moment_early,
-                a_version_applied_is_noted_without_losing_other_changes,
-                an_older_note_of_a_version_loses,
+                the_end_of_a_refresh_is_noted_without_losing_other_changes,
+                an_older_end_does_not_undo_what_was_applied_last,
                 notes_and_guarded_writes_at_once_lose_nothing,
                 deployments_gone_long_enough_are_forgotten,
                 a_deployment_is_removed_only_as_it_was_read,
@@ -80,6 +80,12 @@ macro_rules! store_contract {
                 names_and_texts_of_documents_may_be_anything,
                 a_document_of_another_shape_is_named_and_not_taken,
                 wanted_versions_are_found_by_their_plan,
+            }
+            store_retention::{
+                only_rollouts_that_ended_long_ago_with_all_their_refreshes_are_found,
+                removed_refreshes_are_neither_counted_nor_listed_nor_woken,
+                a_rollout_is_removed_as_it_was_read_and_after_its_refreshes,
+                claims_without_a_rollout_and_throttles_that_are_over_are_forgotten,
             }
             model::{
                 whatever_is_written_tally_lists_and_due_times_agree_with_a_plain_model,
@@ -103,6 +109,7 @@ macro_rules! queue_contract {
                 an_abandoned_message_is_deliverable_at_once,
                 the_last_abandoned_delivery_makes_a_dead_letter,
                 the_last_lock_that_runs_out_makes_a_dead_letter,
+                a_dead_letter_is_given_until_it_is_removed,
                 the_dead_do_not_hold_up_the_living,
                 a_renewed_lock_holds_from_then_on,
                 a_lost_lock_settles_nothing,
@@ -119,7 +126,7 @@ macro_rules! queue_contract {
 
 use store::{
     deployments as store_deployments, documents as store_documents, refreshes as store_refreshes,
-    rollouts as store_rollouts,
+    retention as store_retention, rollouts as store_rollouts,
 };
 
 store_contract!(sqlite_store, super::sqlite_store_in_a_new_folder());

@@ -9,5 +9,5 @@ mod kill;
 mod lives;
 mod outage;
 mod pair;
-mod scene;
+pub mod scene;
 mod time;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use permafresh::rollout::{Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp};
+use permafresh::rollout::{
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp,
+};
 use permafresh::store::document::DocumentName;
 use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use serde_json::Value;
@@ -36,6 +38,8 @@ pub enum Fault {
     Outage,
     /// The calls of this name fail and do nothing, but for the first few.
     OutageOf { name: &'static str, after: usize },
+    /// The handler waits before this call, counted from 1, until it is let go.
+    Parking { call: usize },
     /// One of so many calls fails and does nothing; the seed decides which.
     OneIn { count: u64, seed: u64 },
     /// One of so many effects is done, and its answer is an error; the seed decides which.
@@ -58,6 +62,8 @@ pub struct Faults {
     of_that_name: AtomicUsize,
     is_dead: AtomicBool,
     death: Notify,
+    parked: Notify,
+    go: Notify,
 }
 
 impl Faults {
@@ -70,7 +76,30 @@ impl Faults {
             of_that_name: AtomicUsize::new(0),
             is_dead: AtomicBool::new(false),
             death: Notify::new(),
+            parked: Notify::new(),
+            go: Notify::new(),
         })
+    }
+
+    /// Nothing goes wrong, for now.
+    pub fn none() -> Arc<Self> {
+        Self::new(Fault::None)
+    }
+
+    /// The handler waits before this call, counted from now on.
+    pub fn park_at(&self, call: usize) {
+        self.set(Fault::Parking { call: self.calls.load(Ordering::SeqCst) + call });
+    }
+
+    /// Waits until the handler waits.
+    pub async fn parked(&self) {
+        self.parked.notified().await;
+    }
+
+    /// Lets a handler go on that waits.
+    pub fn let_go(&self) {
+        self.set(Fault::None);
+        self.go.notify_one();
     }
 
     /// The handler dies at this effect.
@@ -150,6 +179,11 @@ impl Faults {
                 let _done = work.await;
                 self.die().await
             }
+            Fault::Parking { call: at } if call == at => {
+                self.parked.notify_one();
+                self.go.notified().await;
+                work.await
+            }
             Fault::Outage => fail(),
             Fault::OutageOf { name: broken, after }
                 if broken == name && self.of_that_name.fetch_add(1, Ordering::SeqCst) >= after =>
@@ -224,13 +258,17 @@ faulty_store! {
     Read deployments_after(plan: &Plan, after: Option<&DeploymentKey>, at_most: usize) -> Vec<Deployment>;
     Read count_deployments(plan: &Plan) -> u64;
     Read due_checks(now: Timestamp, at_most: usize) -> Vec<Versioned<Deployment>>;
-    Effect record_applied(key: &DeploymentKey, applied: &Applied) -> ();
+    Effect record_past(key: &DeploymentKey, past: &PastRefresh) -> ();
     Read forget_gone(before: Timestamp) -> usize;
     Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
     Read document(collection: &'static str, name: &DocumentName) -> Option<Versioned<Value>>;
     Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
     Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
     Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
+    Read long_ended_rollouts(before: Timestamp, at_most: usize) -> Vec<Versioned<Rollout>>;
+    Effect remove_refreshes(rollout: RolloutId, at_most: usize) -> usize;
+    Effect remove_rollout(rollout: &Versioned<Rollout>) -> Saved;
+    Read forget_facts(claims: Timestamp, throttles: Timestamp, at_most: usize) -> usize;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }
@@ -276,5 +314,13 @@ impl Queue for FaultyQueue {
 
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.inner.dead_letters(queue, at_most).await
+    }
+
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        self.inner.take_dead_letters(queue, at_most).await
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        self.inner.remove_dead_letters(queue, taken).await
     }
 }

@@ -60,4 +60,12 @@ impl Queue for FaultyQueue {
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.inner.dead_letters(queue, at_most).await
     }
+
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        self.inner.take_dead_letters(queue, at_most).await
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        self.inner.remove_dead_letters(queue, taken).await
+    }
 }

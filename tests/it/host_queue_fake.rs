@@ -173,4 +173,12 @@ impl Queue for FakeQueue {
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         Ok(self.checked(queue, "look at dead letters")?.dead.iter().take(at_most).cloned().collect())
     }
+
+    async fn take_dead_letters(&self, queue: &str, _: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        panic!("the host takes no dead letters of {queue}")
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, _: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        panic!("the host removes no dead letters of {queue}")
+    }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use permafresh::arm::simulator::{OnPost, Reply};
 use serde_json::{Value, json};
 
+use crate::azurite;
 use crate::processes::{Ended, Home, run, signal, until};
 use service::{Azure, Local, application, local};
 
@@ -254,6 +255,35 @@ fn a_handler_that_is_killed_is_started_again_and_the_rollout_ends() {
     assert_eq!(home.handlers().iter().map(|handler| handler.id).collect::<Vec<_>>(), [second.id]);
     let ended = service.stop("TERM");
     assert!(ended.err.contains("the handler ended with signal: 9"), "{}", ended.err);
+}
+
+#[test]
+fn tables_serve_a_service_on_one_machine_too_with_service_bus_and_without() {
+    for account in ["localwithbus", "localwithout"] {
+        let (home, azure) = (Home::new(), Azure::start(QUICK));
+        let applications = azure.applications(3);
+        let bus = azure.service_bus();
+        let key = "a-key-of-a-service-with-tables";
+        std::fs::write(home.path("state.db.keys"), key).unwrap();
+        let mut command = local(&home, &azure);
+        command.env("STATE_STORE", "tables").env("AzureWebJobsStorage", azurite::connection_string(account));
+        command.env("LOCAL_FUNCTION_KEYS", key);
+        if account == "localwithbus" {
+            command.env("ServiceBusConnection", bus.connection_string());
+        }
+        let service = Local::of(command, &home, &azure);
+        service.import(&applications);
+        let id = service.publish();
+        let counts = service.until_rollout(&id, "completed");
+        assert_eq!(counted(&counts, "succeeded"), 3, "{counts}");
+        // One message to plan and three to refresh, by the one queue or by the other; and no file that nobody asked for.
+        let sent = bus.stats("rollouts").taken + bus.stats("refreshes").taken;
+        assert_eq!(sent >= 4, account == "localwithbus", "{sent}");
+        assert_eq!(home.path("permafresh.db.queue").exists(), account == "localwithout");
+        assert!(!home.path("permafresh.db").exists());
+        let ended = service.stop("TERM");
+        assert_no_secret(&ended, key);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
     reason = "a test stops at once where something is not as it should be, and owns its clock and its clients"
 )]
 
+mod approval;
 mod arm_fixture;
 mod arm_identity;
 mod arm_poll;
@@ -17,9 +18,12 @@ mod arm_read;
 mod arm_throttle;
 mod arm_wire;
 mod azurite;
+mod blast_radius;
 mod cli;
+mod cloud_shape;
 mod contracts;
 mod crash;
+mod dead_letters;
 mod demo;
 mod deployments;
 mod faults;
@@ -36,16 +40,26 @@ mod host_queue_fake;
 mod host_stub;
 mod host_timers;
 mod infra;
+mod interleaving;
+mod late_joiners;
+mod lighthouse;
 mod local;
 mod manual_clock;
 mod notification;
+mod operations;
 mod package;
+mod partner_center;
 mod processes;
+mod repair;
+mod retention;
+mod retry;
 mod rollout_flow;
 mod rollouts_api;
 mod scheduled_refresh;
 mod service_bus;
 mod tables;
 mod tables_proxy;
+mod telling;
+mod tenancy;
 mod tidy;
 mod world;

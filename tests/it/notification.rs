@@ -118,6 +118,7 @@ async fn an_application_that_is_being_provisioned_is_ready_when_arm_says_so() {
     world.advance(10 * MINUTE);
     world.run_due().await;
     assert_eq!(known(&world).await.provisioning_state.as_deref(), Some("Succeeded"));
+    assert_eq!(world.settle(first, HOUR).await["counts"]["succeeded"], 1, "late, and still");
     let second = world.publish(json!({"version": "1.6.0"})).await;
     assert_eq!(world.settle(second, HOUR).await["counts"]["succeeded"], 1);
 }
@@ -298,16 +299,19 @@ async fn an_event_from_the_far_future_does_not_outdate_those_that_follow() {
 }
 
 #[tokio::test]
-async fn an_unconfirmed_deployment_is_skipped_and_becomes_a_member_once_arm_was_read() {
+async fn an_unconfirmed_deployment_is_skipped_and_joins_once_arm_was_read() {
     let world = World::new().await;
     in_arm(&world, "Succeeded");
     notify(&world, &event(&world, "PUT", "Succeeded", SECOND, json!({}))).await;
     let first = world.publish(json!({"strategy": one_wave()})).await;
-    let done = world.settle(first, HOUR).await;
+    let planning = world.queue.receive("rollouts", 1, SECOND).await.unwrap().remove(0);
+    let router = world.handler(world.store.clone(), world.queue.clone());
+    assert_eq!(invoke_message(&router, "PlanRollout", &planning.body).await, StatusCode::OK);
     let refresh = world.refresh_of(first, &application(0)).await;
-    assert_eq!((&done["state"], &refresh["state"]), (&json!("completed"), &json!("skipped")));
+    assert_eq!(refresh["state"], "skipped");
     assert!(refresh["why"].as_str().unwrap().starts_with("unconfirmed"), "{refresh}");
     assert_eq!(world.simulator.stats().posts, 0);
+    assert_eq!(world.settle(first, HOUR).await["counts"]["succeeded"], 1);
     let second = world.publish(json!({"version": "1.6.0"})).await;
     assert_eq!(world.settle(second, HOUR).await["counts"]["succeeded"], 1);
 }

@@ -50,7 +50,7 @@ impl Home {
         command
             .args(arguments)
             .env_clear()
-            .env("TMPDIR", self.folder.path().join("tmp"))
+            .envs([self.mark()])
             .current_dir(self.folder.path().join("work"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -58,9 +58,14 @@ impl Home {
         command
     }
 
+    /// The variable by which a process lives here, wherever it was started.
+    pub fn mark(&self) -> (String, String) {
+        ("TMPDIR".to_owned(), self.folder.path().join("tmp").display().to_string())
+    }
+
     /// The processes that live here: whoever started them, what they have started still has the folder in its environment.
     pub fn processes(&self) -> Vec<Process> {
-        let mark = self.folder.path().join("tmp").display().to_string();
+        let (_, mark) = self.mark();
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

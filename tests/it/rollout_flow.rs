@@ -312,8 +312,16 @@ async fn a_bad_publish_names_every_bad_field_and_starts_nothing() {
     let mut fields: Vec<_> =
         problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
     fields.sort_unstable();
-    let expected =
-        ["audience", "publisher", "scope.applicationIds[0]", "scope.tenants", "strategy", "target", "typo", "version"];
+    let expected = [
+        "audience",
+        "publisher",
+        "scope.applicationIds[0]",
+        "scope.tenants",
+        "strategy.canary",
+        "target",
+        "typo",
+        "version",
+    ];
     assert_eq!(fields, expected, "{problem}");
     assert_eq!(world.get("/api/rollouts").await["value"], json!([]));
 }

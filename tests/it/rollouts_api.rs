@@ -137,7 +137,9 @@ async fn a_body_of_a_wrong_form_is_refused_by_name() {
         ("/api/rollouts", publish(json!({"purpose": "scheduled"})), "purpose"),
         ("/api/offer-publishes", publish(json!({"note": "x".repeat(2_001)})), "note"),
         ("/api/offer-publishes", publish(json!({"submissionId": ""})), "submissionId"),
-        ("/api/offer-publishes", publish(json!({"strategy": {"canaries": ["nonsense"]}})), "strategy"),
+        ("/api/offer-publishes", publish(json!({"strategy": {"canaries": ["nonsense"]}})), "strategy.canaries"),
+        ("/api/offer-publishes", publish(json!({"strategy": {"approveLastWave": 1}})), "strategy.approveLastWave"),
+        ("/api/offer-publishes", publish(json!({"strategy": [1]})), "strategy"),
         ("/api/offer-publishes", publish(json!({"supersede": "yes"})), "supersede"),
         ("/api/offer-publishes", publish(json!({"publishedAt": "yesterday"})), "publishedAt"),
     ] {

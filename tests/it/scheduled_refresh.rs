@@ -219,11 +219,11 @@ async fn a_failed_canary_raises_nothing_and_one_deployment_is_enough_to_raise() 
     let world = world(Some("1.4.0")).await;
     let ids = world.deploy(1).await;
     failing(&ids[0], &world);
-    let first = world.publish(json!({"strategy": {}})).await;
+    let first = world.publish(json!({"strategy": Strategy::default()})).await;
     assert_eq!(world.settle(first, HOUR).await["state"], "paused");
     assert_eq!(world.wanted().await, None);
     world.post(&format!("/api/rollouts/{first}/cancel"), &Value::Null).await;
-    let second = world.publish(json!({"version": "1.6.0", "strategy": {}})).await;
+    let second = world.publish(json!({"version": "1.6.0", "strategy": Strategy::default()})).await;
     assert_eq!(world.settle(second, HOUR).await["state"], "completed");
     assert_eq!(world.wanted().await.as_deref(), Some("1.6.0"), "there was no second wave to begin");
 }

@@ -17,7 +17,7 @@ use permafresh::store::{Claim, Saved, Store, StoreError, Versioned};
 
 use crate::azurite;
 use crate::contracts::samples::{
-    applied, assert_tally_is_a_recount, deployment, page, plan, refresh, rollout, rollout_id, standing, stored,
+    assert_tally_is_a_recount, deployment, page, plan, refresh, rollout, rollout_id, standing, stored, succeeded,
 };
 use crate::manual_clock::ManualClock;
 use crate::tables_proxy::{Fault, Proxy};
@@ -272,7 +272,7 @@ async fn no_operation_takes_more_requests_than_is_said() {
     assert_eq!(tables.requests(store.deployments_after(&plan("none"), None, 1_000)).await, 16);
     let key = deployment(1).key;
     assert_eq!(tables.requests(store.deployments_by_key(std::slice::from_ref(&key))).await, 1);
-    assert_eq!(tables.requests(store.record_applied(&key, &applied(1, "1.4.0", 1))).await, 2);
+    assert_eq!(tables.requests(store.record_past(&key, &succeeded(1, "1.4.0", 1))).await, 2);
     assert_eq!(tables.requests(store.forget_gone(now)).await, 1);
     assert_eq!(tables.requests(store.due_checks(now, 1_000)).await, 1);
     assert_eq!(tables.requests(store.throttle("s", now)).await, 2);

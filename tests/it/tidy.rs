@@ -17,9 +17,9 @@ const LAYERS: &[&[&str]] = &[
     &["settings", "telemetry"],
     &["host", "functions"],
     &["engine"],
-    &["access", "arm", "partner_center", "queue", "store"],
+    &["access", "arm", "partner_center", "queue", "store", "webhook"],
     &["sqlite", "clock", "ncrontab", "loopback"],
-    &["timespan"],
+    &["timespan", "lighthouse"],
     &["rollout"],
 ];
 

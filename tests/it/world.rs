@@ -16,6 +16,7 @@ use permafresh::access::credential::TokenSource;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
 use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
 use permafresh::queue::Queue;
@@ -23,6 +24,7 @@ use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
+use permafresh::webhook::Webhook;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
@@ -42,6 +44,10 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    pub principals: IsVouched,
+    pub retention: Duration,
+    /// Where people are told, and the secret.
+    pub webhook: Option<(String, String)>,
 }
 
 impl Default for Options {
@@ -54,6 +60,9 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            principals: IsVouched::No,
+            retention: Duration::from_secs(400 * 86_400),
+            webhook: None,
         }
     }
 }
@@ -119,11 +128,21 @@ impl World {
             refresh_queue: "refreshes".into(),
             offers: self.options.offers.clone(),
             mode: self.options.mode,
+            retention: self.options.retention,
             looks_at_once: self.options.looks_at_once,
         };
+        let mut engine = Engine::new(store, queue, arm, clock, config);
+        if let Some((url, secret)) = &self.options.webhook {
+            let http = || {
+                let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+                builder.build().map_err(|error| error.to_string())
+            };
+            engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
+        }
         App {
-            engine: Engine::new(store, queue, arm, clock, config),
+            engine,
             notification_sigs: self.options.sigs.clone(),
+            principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
     }

@@ -179,6 +179,21 @@ impl Simulator {
         self.shared.world().on_list.extend(replies);
     }
 
+    /// What to answer to the next calls without a token, in place of the challenge.
+    pub fn on_challenge(&self, replies: impl IntoIterator<Item = Reply>) {
+        self.shared.world().on_challenge.extend(replies);
+    }
+
+    /// Adds a registration assignment to a scope (`/subscriptions/…`), as ARM shows it with its definition.
+    pub fn add_registration_assignment(&self, scope: &str, assignment: serde_json::Value) {
+        self.shared.world().assignments.entry(scope.to_lowercase()).or_default().push(assignment);
+    }
+
+    /// Defines a role, as ARM shows it.
+    pub fn define_role(&self, id: &str, definition: serde_json::Value) {
+        self.shared.world().roles.insert(id.to_ascii_lowercase(), definition);
+    }
+
     /// From now on every operation that brings `version` fails because it names an action that does not exist.
     pub fn bad_version(&self, version: &str, action: &str) {
         let outcome = Arc::new(Outcome::bad_action(action));

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::scripts::{Acceptance, OnPoll, OnPost, OnRead, Outcome, Reply};
 use crate::rollout::{ApplicationId, Timestamp};
 
+/// The customer's tenant where nothing else was said.
+const TENANT: &str = "5d0f7a10-0000-4000-8000-00000000c001";
+
 /// An application that the simulator has.
 #[derive(Clone, Debug)]
 pub struct ApplicationSpec {
@@ -49,7 +52,7 @@ impl ApplicationSpec {
                 version: "1.4.0".into(),
             }),
             location: "westeurope".into(),
-            tenant_id: "5d0f7a10-0000-4000-8000-00000000c001".into(),
+            tenant_id: TENANT.into(),
             provisioning_state: "Succeeded".into(),
             jit_access_policy: None,
         }
@@ -126,12 +129,23 @@ pub(super) struct World {
     pub tokens: HashMap<String, Timestamp>,
     pub throttled: HashMap<Box<str>, Timestamp>,
     pub on_list: VecDeque<Reply>,
+    pub on_challenge: VecDeque<Reply>,
+    /// Registration assignments, by lower-cased scope.
+    pub assignments: HashMap<String, Vec<serde_json::Value>>,
+    /// Role definitions, by GUID.
+    pub roles: HashMap<String, serde_json::Value>,
     pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
     pub stats: Stats,
     succeeded: Option<Arc<Outcome>>,
 }
 
 impl World {
+    /// The tenant of a subscription: of its first application, or the one that all are in otherwise.
+    pub fn tenant_of(&self, subscription: &str) -> Arc<str> {
+        let first = self.by_subscription.get(subscription.to_ascii_lowercase().as_str()).and_then(|all| all.first());
+        first.map_or_else(|| TENANT.into(), |index| Arc::clone(&self.applications[*index as usize].spec.tenant_id))
+    }
+
     pub fn add(&mut self, spec: ApplicationSpec) {
         let index = u32::try_from(self.applications.len()).expect("no machine holds four billion applications");
         let key = spec.id.to_string().to_lowercase().into_boxed_str();

@@ -1,4 +1,5 @@
-//! Parts of Azure that the settings name: Table Storage and Service Bus, each with its HTTP client and its identity.
+//! Parts of Azure that the settings name: Table Storage and Service Bus, each with its HTTP client and its identity; and
+//! the client for the webhook, which is nobody's identity.
 //!
 //! Makes only what is asked for: a client reads the machine's certificates, and a process that keeps everything on this
 //! machine should not wait for that. Asks Azure nothing.
@@ -117,6 +118,12 @@ impl<'a> Azure<'a> {
         let http = client(Reach::Anywhere).map_err(anyhow::Error::msg)?;
         Ok(self.http.get_or_init(|| http).clone())
     }
+}
+
+/// What makes the client for a webhook: when it is needed, since most processes have nothing to tell when they start.
+pub fn webhook_client(url: &str) -> impl FnOnce() -> Result<reqwest::Client, String> + Send + 'static {
+    let is_here = Url::parse(url).is_ok_and(|url| is_loopback(&url));
+    move || client(if is_here { Reach::ThisMachine } else { Reach::Anywhere })
 }
 
 fn token_source(config: IdentityConfig, reach: Reach, clock: Arc<dyn Clock>) -> Arc<TokenSource> {

@@ -5,6 +5,7 @@ mod backends;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -13,10 +14,12 @@ use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
+use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::queue::Queue;
 use crate::rollout::{Policy, Way};
 use crate::settings::{self, Settings, SettingsError};
+use crate::webhook::Webhook;
 
 use azure::Azure;
 pub(super) use backends::{OpenStore, beside_store, queue_file};
@@ -46,19 +49,37 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
+    let arm = client_over(settings, &azure, Arc::clone(&clock))?;
+    let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
+    let mut engine = Engine::new(store.store(), queue, arm, clock, engine_config(settings));
+    if let (Some(url), Some(secret)) = (&settings.notify.url, &settings.notify.secret) {
+        let webhook = Webhook::new(url.expose(), secret.expose(), azure::webhook_client(url.expose()));
+        engine = engine.with_webhook(webhook.context("NOTIFY_URL or NOTIFY_SECRET cannot be used")?);
+    }
+    let app = App {
+        engine,
+        notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
+        principals: match settings.dashboard.auth {
+            settings::DashboardAuth::EasyAuth => IsVouched::Yes,
+            settings::DashboardAuth::Key => IsVouched::No,
+        },
+        poll_schedule,
+    };
+    Ok((app, store))
+}
+
+/// Azure Resource Manager alone, called as the identity that the settings name.
+pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+    client_over(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+}
+
+fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
     let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
     arm.audience.clone_from(&settings.arm.audience);
     arm.api_version.clone_from(&settings.arm.api_version);
     arm.max_concurrency = settings.arm.max_concurrency;
     arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
-    let arm = ArmClient::new(arm, azure.tokens(), Arc::clone(&clock)).context("cannot call Azure Resource Manager")?;
-    let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
-    let app = App {
-        engine: Engine::new(store.store(), queue, arm, clock, engine_config(settings)),
-        notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
-        poll_schedule,
-    };
-    Ok((app, store))
+    ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
 }
 
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
@@ -88,6 +109,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         rollout_queue: settings.queues.rollout_queue.clone(),
         refresh_queue: settings.queues.refresh_queue.clone(),
         offers: offers.collect(),
+        retention: Duration::from_secs(u64::from(settings.retention_days) * 24 * 60 * 60),
         mode: match settings.mode {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,

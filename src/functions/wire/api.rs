@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Hold, MaintenanceWindow, Purpose, RolloutId,
+    Target, Timestamp, Version, Way,
 };
 
 /// The media type of [`Problem`] (RFC 9457).
@@ -193,6 +194,9 @@ pub struct RolloutView {
     /// Why it stands there, where a state has a reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What keeps it from posting besides; never there for one that has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<HeldByView>,
     /// The wave under way, 1-based, the canaries included; 0 while planning.
     pub wave: u32,
     /// How many waves there are.
@@ -204,6 +208,63 @@ pub struct RolloutView {
     pub ended_at: Option<Timestamp>,
     /// How many refreshes stand where.
     pub counts: Counts,
+    /// How many deployments had another version before, as far as that is known; of a scheduled rollout that has completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+}
+
+/// What keeps every rollout from posting, whatever its own state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldByView {
+    /// `stop`: somebody has stopped everything; `observe`: the service only observes (`MODE`).
+    pub by: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// The answer to `POST /api/stop` and `POST /api/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchView {
+    /// What keeps every rollout from posting now; nothing does if it is empty.
+    pub held_by: Vec<HeldByView>,
+}
+
+/// One entry of `GET /api/audit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditView {
+    /// When.
+    pub at: Timestamp,
+    /// Who: the principal, or the fingerprint of the key; `permafresh` for the service itself.
+    pub who: String,
+    /// What, such as `rollout.pause`.
+    pub what: String,
+    /// On what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
+    /// How it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// How it was after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Why, in the words of whoever did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// `done`, `refused`, or `begun`: its end was not noted, so that its effect may or may not have come.
+    pub outcome: String,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// The state of a refresh, as the API spells it: the members of [`Counts`]. `submitting` is `running` here.
@@ -291,6 +352,15 @@ pub struct RefreshView {
     /// How ARM was called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// The version it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version it had before, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
+    /// The wave it belongs to, 1-based.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<u32>,
     /// How often it was posted.
     pub attempts: u32,
     /// How often ARM was asked about the operation.
@@ -387,6 +457,15 @@ pub struct DeploymentView {
     /// The last version a refresh succeeded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<AppliedView>,
+    /// Whether, and why, it is not to be touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+    /// When it may be refreshed; at any time if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub maintenance_windows: Vec<MaintenanceWindow>,
+    /// What its refreshes came to, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastView>,
     /// When it was first heard of.
     pub created_at: Timestamp,
     /// When anything about it last changed.
@@ -403,6 +482,57 @@ pub struct AppliedView {
     pub rollout_id: RolloutId,
     /// When.
     pub at: Timestamp,
+}
+
+/// How one refresh of a deployment ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastView {
+    /// The version it was to bring.
+    pub version: Version,
+    /// The rollout it belonged to.
+    pub rollout_id: RolloutId,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How: `succeeded`, `failed` or `timedOut`.
+    pub result: RefreshWord,
+    /// Whether the application was read afterwards and is in order; where it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
+    /// The error's code; where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// The answer to `GET /api/rollouts/{id}/last-good`: what the deployments could go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGoodView {
+    /// The version of the rollout: the one to get away from.
+    pub bad_version: Version,
+    /// The other version that most deployments last succeeded with; of two equals the newer one. None where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// How many deployments the plan has.
+    pub deployments: u64,
+    /// How many of them last succeeded with the bad version.
+    pub with_bad_version: u64,
+    /// How many never succeeded with any other version.
+    pub without_other: u64,
+    /// Each version that some last succeeded with, the most frequent first.
+    pub versions: Vec<GoodVersion>,
+}
+
+/// A version that some deployments last succeeded with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GoodVersion {
+    /// The version.
+    pub version: Version,
+    /// How many deployments.
+    pub deployments: u64,
+    /// When the last of them succeeded with it.
+    pub last_succeeded_at: Timestamp,
 }
 
 /// One row of `PUT /api/deployments`, JSON or CSV; unknown columns are ignored, values are checked by the function.
@@ -436,6 +566,9 @@ pub struct DeploymentRow {
     /// Its region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// When it may be refreshed: an array of windows, or such an array as text in CSV. An empty one lifts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maintenance_windows: Option<Value>,
 }
 
 /// The answer to `PUT /api/deployments`.
@@ -466,6 +599,12 @@ pub struct RejectedRow {
 pub struct DryRun {
     /// The version they would be called with.
     pub version: Version,
+    /// What keeps every rollout from posting now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<HeldByView>,
+    /// Why the publish itself would be refused now, if it would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// The deployments that would be called, in the order of their waves.
     pub called: Vec<DryRunCall>,
     /// The deployments that would not be called.
@@ -480,6 +619,24 @@ pub struct DryRunCall {
     pub application_id: ApplicationId,
     /// In which wave, 1-based.
     pub wave: u32,
+    /// When its maintenance window opens, if it has one that is closed now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
+    /// The version it would be called with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// The version it has, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
+    /// The way that would be tried first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<Way>,
+    /// What the customer would have to run where nobody else may, quoted for bash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// The same, quoted for PowerShell.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "commandPowerShell")]
+    pub command_powershell: Option<String>,
 }
 
 /// A deployment that a rollout would skip.
@@ -490,6 +647,9 @@ pub struct DryRunSkip {
     pub application_id: ApplicationId,
     /// Why.
     pub why: String,
+    /// The version it has, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
 }
 
 fn boolean_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {

@@ -2,10 +2,13 @@
 //! function of its own, and no decision.
 
 pub mod api;
+pub mod caller;
+pub mod command_request;
 pub mod envelope;
 pub mod list;
 pub mod problem;
 pub mod publish_request;
+pub mod reason;
 pub mod report;
 pub mod views;
 

@@ -15,7 +15,7 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// The longest note.
 const NOTE_LIMIT: usize = 2_000;
 
-/// Reads a publish. Where it names no strategy, the offer's is taken.
+/// Reads a publish. What its strategy does not name is taken from the offer's.
 pub fn parse(body: &Bytes, engine: &Engine) -> Result<OfferPublish, Problem> {
     if body.len() > BODY_LIMIT {
         return Err(problem::invalid_field("body", "larger than 16 MiB"));
@@ -65,7 +65,8 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
         fields.refuse("note", "expected at most 2,000 characters");
     }
     let published_at = fields.optional::<Timestamp>("publishedAt", request.published_at);
-    let strategy = fields.optional::<Strategy>("strategy", request.strategy);
+    let offers = plan.as_ref().map(|plan| engine.default_strategy(plan)).unwrap_or_default();
+    let strategy = fields.strategy(request.strategy, offers);
     let scope = fields.scope(request.scope);
     let (Some(plan), Some(version), Some(target), true) = (plan, version, target, fields.0.is_empty()) else {
         return Err(fields.0);
@@ -75,7 +76,6 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
         Target::Live => Audience::All,
     };
     Ok(OfferPublish {
-        strategy: strategy.unwrap_or_else(|| engine.default_strategy(&plan)),
         plan,
         version,
         target,
@@ -84,6 +84,7 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
         submission_id,
         published_at,
         scope,
+        strategy,
         supersede,
         note,
     })
@@ -120,6 +121,35 @@ impl Fields {
             self.refuse(field, format!("required: {expected}"));
         }
         self.word(field, value, expected)
+    }
+
+    /// The members of a strategy in the place of those of `offers`; each that is wrong is named.
+    fn strategy(&mut self, value: Option<Value>, offers: Strategy) -> Strategy {
+        let mut strategy = offers;
+        let Some(value) = value.filter(|value| !value.is_null()) else { return strategy };
+        let Value::Object(mut members) = value else {
+            self.refuse("strategy", "expected an object such as {\"canaries\": 1, \"waves\": [\"10%\", \"100%\"]}");
+            return strategy;
+        };
+        members.retain(|_, value| !value.is_null());
+        for name in members.keys() {
+            // Each alone, so that one answer names every wrong one.
+            let mut alone = members.clone();
+            alone.retain(|other, _| other == name);
+            match serde_json::from_value::<Strategy>(Value::Object(alone)) {
+                Err(error) => self.refuse(&format!("strategy.{name}"), error.to_string()),
+                Ok(said) => match name.as_str() {
+                    "canaries" => strategy.canaries = said.canaries,
+                    "waves" => strategy.waves = said.waves,
+                    "maxFailures" => strategy.max_failures = said.max_failures,
+                    "maxInFlight" => strategy.max_in_flight = said.max_in_flight,
+                    "pauseBetweenWaves" => strategy.pause_between_waves = said.pause_between_waves,
+                    "approveLastWave" => strategy.approve_last_wave = said.approve_last_wave,
+                    _ => self.refuse(&format!("strategy.{name}"), "there is no such member"),
+                },
+            }
+        }
+        strategy
     }
 
     /// `{"applicationIds": []}`; each id that is wrong is named by its place.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use futures_util::stream::{self, Stream};
 
-use super::api::{RefreshView, RolloutView};
+use super::api::{DryRun, RefreshView, RolloutView};
 use super::views;
 use crate::functions::App;
 use crate::rollout::RolloutId;
@@ -42,7 +42,7 @@ pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<By
 
 /// One line for each refresh under a line of names.
 pub fn csv(app: Arc<App>, id: RolloutId) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    let names = "applicationId,state,why,way,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell\r\n";
+    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell\r\n";
     pages(app, id, names.to_owned(), "", |refreshes, _| {
         let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
         for refresh in refreshes {
@@ -53,20 +53,54 @@ pub fn csv(app: Arc<App>, id: RolloutId) -> impl Stream<Item = Result<Bytes, Sto
     })
 }
 
-fn record(refresh: &RefreshView) -> Vec<String> {
-    fn text<T: serde::Serialize>(value: &Option<T>) -> String {
-        match value.as_ref().map(serde_json::to_value) {
-            Some(Ok(serde_json::Value::String(text))) => text,
-            Some(Ok(other)) => other.to_string(),
-            _ => String::new(),
-        }
+/// A dry run: one line for each deployment, those that would be called first.
+pub fn dry_run_csv(run: &DryRun) -> String {
+    let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
+    // As above, writing to memory cannot fail.
+    let _ = writer.write_record([
+        "applicationId",
+        "plan",
+        "why",
+        "way",
+        "version",
+        "versionBefore",
+        "wave",
+        "command",
+        "commandPowerShell",
+    ]);
+    for call in &run.called {
+        let id = call.application_id.to_string();
+        let cells = [id, "call".to_owned(), String::new(), text(&call.way), run.version.to_string()];
+        let more =
+            [text(&call.version_before), call.wave.to_string(), text(&call.command), text(&call.command_powershell)];
+        let _ = writer.write_record(cells.into_iter().chain(more).map(harmless));
     }
+    for skip in &run.skipped {
+        let id = skip.application_id.to_string();
+        let cells = [id, "skip".to_owned(), skip.why.clone(), String::new(), String::new(), text(&skip.version_before)];
+        let _ = writer.write_record(cells.into_iter().chain([const { String::new() }; 3]).map(harmless));
+    }
+    String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+}
+
+fn text<T: serde::Serialize>(value: &Option<T>) -> String {
+    match value.as_ref().map(serde_json::to_value) {
+        Some(Ok(serde_json::Value::String(text))) => text,
+        Some(Ok(other)) => other.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn record(refresh: &RefreshView) -> Vec<String> {
     let error = refresh.error.as_ref();
     [
         refresh.application_id.to_string(),
         refresh.state.word().to_owned(),
         text(&refresh.why),
         text(&refresh.way),
+        text(&refresh.version),
+        text(&refresh.version_before),
+        text(&refresh.wave),
         refresh.attempts.to_string(),
         refresh.polls.to_string(),
         text(&refresh.verified),

@@ -1,9 +1,17 @@
 //! Domain records in the shapes of the API.
 
-use super::api::{AppliedView, DeploymentView, ErrorView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use super::api::{
+    self, AppliedView, AuditView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, HeldByView,
+    LastGoodView, PastView, RefreshView, RefreshWord, RolloutView, RolloutWord,
+};
+use crate::engine::audit::{AuditEntry, Outcome};
+use crate::engine::dry_run::DryRun;
+use crate::engine::last_good::{Good, LastGood};
+use crate::engine::switch::{HeldBy, Stopped};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
-    Applied, Deployment, Evidence, Phase, Refresh, RefreshState, Rollout, RolloutState, SkipReason, Standing, Tally,
+    Actor, Applied, Deployment, Evidence, HandOver, PastRefresh, PastResult, Phase, Refresh, RefreshState, Rollout,
+    RolloutState, SkipReason, Standing, Tally, Version,
 };
 
 /// A rollout with its counts.
@@ -28,11 +36,13 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
             RolloutState::Canceled { .. } => RolloutWord::Canceled,
         },
         why: rollout.state.why(),
+        held_by: Vec::new(),
         wave: rollout.wave,
         waves: rollout.waves(),
         created_at: rollout.created_at,
         ended_at: rollout.ended_at,
         counts: tally.counts(),
+        changed: rollout.changed,
     }
 }
 
@@ -45,11 +55,22 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
     };
     let error = match &refresh.state {
         RefreshState::Failed { failure } => Some(failure.clone().into()),
-        RefreshState::HandedOver { hand_over } => hand_over.error.clone().map(|error| {
-            let failure = error.blame(Phase::Post);
-            ErrorView { actor: crate::rollout::Actor::Customer, code: failure.code, message: failure.message }
+        RefreshState::HandedOver { hand_over } => Some(match hand_over.error.clone() {
+            Some(error) => ErrorView { actor: Actor::Customer, code: error.code, message: error.message },
+            None => ErrorView {
+                actor: Actor::Customer,
+                code: "HandedOver".to_owned(),
+                message: "by the settings of the offer nobody but the customer may call: they have to run the command"
+                    .to_owned(),
+            },
         }),
-        state if state.is_terminal() && *state != RefreshState::TimedOut => None,
+        RefreshState::TimedOut => Some(ErrorView {
+            actor: Actor::Microsoft,
+            code: "TimedOut".to_owned(),
+            message: "Azure accepted the refresh, and its operation never ended; neither did the one of a second try"
+                .to_owned(),
+        }),
+        state if state.is_terminal() => None,
         _ => refresh.last_error.clone().map(|error| error.blame(Phase::Post).into()),
     };
     RefreshView {
@@ -57,6 +78,9 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         state: word(&refresh.state),
         why,
         way: refresh.way,
+        version: Some(refresh.version),
+        version_before: refresh.version_before,
+        wave: Some(refresh.wave),
         attempts: refresh.attempts,
         polls: refresh.polls,
         percent_complete: refresh.percent_complete,
@@ -94,8 +118,93 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
             rollout_id: *rollout_id,
             at: *at,
         }),
+        hold: deployment.hold.clone(),
+        maintenance_windows: deployment.maintenance_windows.clone(),
+        history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
+    }
+}
+
+/// What keeps every rollout from posting.
+pub fn held_by(held_by: HeldBy) -> HeldByView {
+    match held_by {
+        HeldBy::Stop(Stopped { since, who, why }) => {
+            HeldByView { by: "stop".to_owned(), since: Some(since), who: Some(who), why }
+        }
+        HeldBy::Observe => HeldByView { by: "observe".to_owned(), since: None, who: None, why: None },
+    }
+}
+
+/// One entry of the audit list.
+pub fn audit_entry(entry: AuditEntry) -> AuditView {
+    let AuditEntry { at, who, what, on, from, to, why, outcome, problem, id: _ } = entry;
+    let outcome = match outcome {
+        Outcome::Begun => "begun",
+        Outcome::Done => "done",
+        Outcome::Refused => "refused",
+    };
+    AuditView { at, who, what, on, from, to, why, outcome: outcome.to_owned(), problem }
+}
+
+fn past(past: &PastRefresh) -> PastView {
+    let (result, verified, code) = match &past.result {
+        PastResult::Succeeded { verified } => (RefreshWord::Succeeded, Some(*verified), None),
+        PastResult::Failed { code } => (RefreshWord::Failed, None, Some(code.clone())),
+        PastResult::TimedOut => (RefreshWord::TimedOut, None, None),
+    };
+    PastView { version: past.version, rollout_id: past.rollout_id, at: past.at, result, verified, code }
+}
+
+/// What the deployments of a plan could go back to.
+pub fn last_good(found: &LastGood) -> LastGoodView {
+    LastGoodView {
+        bad_version: found.bad,
+        version: found.versions.first().map(|good| good.version),
+        deployments: found.deployments,
+        with_bad_version: found.with_bad,
+        without_other: found.without_other,
+        versions: found
+            .versions
+            .iter()
+            .map(|&Good { version, deployments, last_at }| GoodVersion {
+                version,
+                deployments,
+                last_succeeded_at: last_at,
+            })
+            .collect(),
+    }
+}
+
+/// What a publish would do.
+pub fn dry_run(run: DryRun, version: Version) -> api::DryRun {
+    let called = run.called.into_iter().map(|call| {
+        let (command, command_powershell) = match call.hand_over {
+            Some(HandOver { bash, powershell, .. }) => (Some(bash), Some(powershell)),
+            None => (None, None),
+        };
+        DryRunCall {
+            application_id: call.member.application_id,
+            wave: call.wave,
+            version: Some(version),
+            version_before: call.member.version_before,
+            way: Some(call.way),
+            opens_at: call.opens_at,
+            command,
+            command_powershell,
+        }
+    });
+    let skipped = run.skipped.into_iter().map(|(member, why)| DryRunSkip {
+        application_id: member.application_id,
+        why: skip_reason(why).to_owned(),
+        version_before: member.version_before,
+    });
+    api::DryRun {
+        version,
+        held_by: Vec::new(),
+        refused: run.refused,
+        called: called.collect(),
+        skipped: skipped.collect(),
     }
 }
 
@@ -149,11 +258,15 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         },
         RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),
         RefreshState::Superseded { by } => (None, Some(format!("rollout {by} took its place"))),
-        RefreshState::AwaitingAccess { gate, .. } => (
+        RefreshState::AwaitingAccess { gate, next_look, .. } => (
             None,
             Some(match gate {
                 Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+                Gate::Window => format!(
+                    "waits for its maintenance window, which opens at {}",
+                    next_look.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+                ),
             }),
         ),
         _ => (None, None),
@@ -170,6 +283,7 @@ pub fn skip_reason(why: SkipReason) -> &'static str {
         SkipReason::NotReady => "notReady: its own deployment is not done, or failed",
         SkipReason::Unconfirmed => "unconfirmed: known from a notification only, Azure has not confirmed it",
         SkipReason::OnHold => "onHold: somebody put it on hold",
+        SkipReason::MissedWindow => "missedWindow: none of its maintenance windows could be used",
     }
 }
 

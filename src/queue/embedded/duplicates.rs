@@ -38,20 +38,20 @@ pub fn remember(connection: &Connection, queue: &str, id: &IdHash, now: i64, sin
     Ok(insert()? || (forget()? && insert()?))
 }
 
-/// Removes some of the ids that were sent at or before `since`, more than the `added` ones.
-pub fn clean(connection: &Connection, added: usize, since: i64) -> Result<()> {
+/// Removes some of the ids that were sent at or before `since`, more than the `added` ones; how many.
+pub fn clean(connection: &Connection, added: usize, since: i64) -> Result<usize> {
     let oldest: Option<i64> = connection
         .prepare_cached("SELECT sent_at FROM sent ORDER BY number LIMIT 1")?
         .query_row([], |row| row.get(0))
         .optional()?;
-    if oldest.is_some_and(|oldest| oldest <= since) {
-        let at_most = i64::try_from(added).unwrap_or(i64::MAX).saturating_add(SPARE_REMOVALS);
-        connection
-            .prepare_cached(
-                "DELETE FROM sent
-                 WHERE number IN (SELECT number FROM sent ORDER BY number LIMIT :at_most) AND sent_at <= :since",
-            )?
-            .execute(named_params! {":at_most": at_most, ":since": since})?;
+    if oldest.is_none_or(|oldest| oldest > since) {
+        return Ok(0);
     }
-    Ok(())
+    let at_most = i64::try_from(added).unwrap_or(i64::MAX).saturating_add(SPARE_REMOVALS);
+    connection
+        .prepare_cached(
+            "DELETE FROM sent
+             WHERE number IN (SELECT number FROM sent ORDER BY number LIMIT :at_most) AND sent_at <= :since",
+        )?
+        .execute(named_params! {":at_most": at_most, ":since": since})
 }

@@ -39,6 +39,25 @@ impl Lock {
     }
 }
 
+/// A dead letter. Its number may be given again once it is removed, so that the moment belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Dead {
+    number: i64,
+    at: i64,
+}
+
+impl Dead {
+    /// The dead letter of a token, if it is one of ours.
+    pub fn of(token: &LockToken) -> Option<Self> {
+        let (number, at) = token.0.split_once('.')?;
+        Some(Self { number: number.parse().ok()?, at: at.parse().ok()? })
+    }
+
+    fn token(self) -> LockToken {
+        LockToken(format!("{}.{}", self.number, self.at))
+    }
+}
+
 /// Takes the messages, but those whose id was sent after `since`.
 pub fn send(connection: &Connection, queue: &str, messages: &[Sending], now: i64, since: i64) -> Result<()> {
     for message in messages {
@@ -52,7 +71,7 @@ pub fn send(connection: &Connection, queue: &str, messages: &[Sending], now: i64
                 })?;
         }
     }
-    duplicates::clean(connection, messages.len(), since)
+    duplicates::clean(connection, messages.len(), since).map(|_| ())
 }
 
 /// Locks up to `at_most` deliverable messages until `until`. Those that were delivered `max_deliveries` times and not
@@ -152,14 +171,14 @@ pub fn renew(connection: &Connection, queue: &str, lock: Lock, now: i64, until: 
         .map(|changed| changed == 1)
 }
 
-/// The oldest dead letters; those whose last lock has run out are buried first.
+/// The oldest dead letters, each with the token that removes it; those whose last lock has run out are buried first.
 pub fn dead_letters(
     connection: &Connection,
     queue: &str,
     at_most: i64,
     now: i64,
     max_deliveries: u32,
-) -> Result<Vec<DeadLetter>> {
+) -> Result<Vec<(DeadLetter, LockToken)>> {
     let spent: Vec<i64> = connection
         .prepare_cached(
             "SELECT sequence FROM messages WHERE queue = :queue AND available_at <= :now AND deliveries >= :max
@@ -172,18 +191,28 @@ pub fn dead_letters(
     }
     connection
         .prepare_cached(
-            "SELECT id, deliveries, reason, at, body FROM dead_letters WHERE queue = :queue ORDER BY number LIMIT :at_most",
+            "SELECT number, id, deliveries, reason, at, body FROM dead_letters
+             WHERE queue = :queue ORDER BY number LIMIT :at_most",
         )?
         .query_map(named_params! {":queue": queue, ":at_most": at_most}, |row| {
-            Ok(DeadLetter {
-                id: row.get(0)?,
-                body: row.get(4)?,
-                delivery_count: row.get(1)?,
-                reason: row.get(2)?,
-                at: from_nanos(row.get(3)?),
-            })
+            let letter = DeadLetter {
+                id: row.get(1)?,
+                body: row.get(5)?,
+                delivery_count: row.get(2)?,
+                reason: row.get(3)?,
+                at: from_nanos(row.get(4)?),
+            };
+            Ok((letter, Dead { number: row.get(0)?, at: row.get(4)? }.token()))
         })?
         .collect()
+}
+
+/// Removes a dead letter; whether it was there.
+pub fn remove_dead_letter(connection: &Connection, queue: &str, dead: Dead) -> Result<bool> {
+    connection
+        .prepare_cached("DELETE FROM dead_letters WHERE queue = :queue AND number = :number AND at = :at")?
+        .execute(named_params! {":queue": queue, ":number": dead.number, ":at": dead.at})
+        .map(|removed| removed == 1)
 }
 
 /// Moves a message to the dead letters.

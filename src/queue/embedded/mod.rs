@@ -23,10 +23,12 @@ use crate::sqlite::lane::Lane;
 use crate::sqlite::{Failed, to_nanos};
 
 use super::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use messages::{Lock, Sending};
+use messages::{Dead, Lock, Sending};
 
 /// How long a message id may be, in characters (contracts/service-bus-and-tables.md).
 const LONGEST_ID: usize = 128;
+/// How many ids beyond their window are forgotten at a time.
+const FORGET_AT_ONCE: usize = 5_000;
 
 /// How the queues of a file behave. Every process that opens the file has to say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,11 +159,34 @@ impl Queue for EmbeddedQueue {
     }
 
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        Ok(self.take_dead_letters(queue, at_most).await?.into_iter().map(|(letter, _)| letter).collect())
+    }
+
+    /// Locks nothing: whoever removes first has removed it.
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
         let (now, max) = (self.now(), self.config.max_delivery_count);
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
         self.run(queue, "list its dead letters", move |connection, queue| {
             messages::dead_letters(connection, queue, at_most, now, max)
         })
         .await
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        let dead: Vec<Option<Dead>> = taken.iter().map(Dead::of).collect();
+        self.run(queue, "remove dead letters", move |connection, queue| {
+            let remove = |dead: &Option<Dead>| match dead {
+                Some(dead) => messages::remove_dead_letter(connection, queue, *dead),
+                None => Ok(false),
+            };
+            dead.iter().map(remove).collect()
+        })
+        .await
+    }
+
+    async fn forget_old(&self, queue: &str) -> Result<usize, QueueError> {
+        let since = self.now().saturating_sub(nanos(self.config.duplicate_window));
+        self.run(queue, "forget old ids", move |connection, _| duplicates::clean(connection, FORGET_AT_ONCE, since))
+            .await
     }
 }

@@ -180,6 +180,28 @@ impl ServiceBusQueue {
         }
     }
 
+    /// Locks the oldest dead letters, until an answer is no success.
+    async fn lock_dead_letters(
+        &self,
+        place: &Place<'_>,
+        path: &str,
+        at_most: usize,
+    ) -> (Vec<(DeadLetter, LockToken)>, Result<(), QueueError>) {
+        let mut taken = Vec::new();
+        while taken.len() < at_most {
+            let next = match self.next(place, path).await {
+                Ok(Some(answer)) => received::dead_letter(&answer).map_err(|reason| place.unclear(reason)),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            match next {
+                Ok(letter) => taken.push(letter),
+                Err(error) => return (taken, Err(error)),
+            }
+        }
+        (taken, Ok(()))
+    }
+
     /// Settles or renews a delivery; whether its lock held.
     async fn settle(&self, place: &Place<'_>, path: &str, lock: &LockToken, how: Method) -> Result<bool, QueueError> {
         let Some(lock) = Lock::of(lock) else { return Ok(false) };
@@ -264,29 +286,31 @@ impl Queue for ServiceBusQueue {
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         let place = Place::new(queue, "list its dead letters")?;
         let path = format!("{queue}/{DEAD_LETTERS}");
-        let (mut letters, mut locks, mut outcome) = (Vec::new(), Vec::new(), Ok(()));
-        while letters.len() < at_most {
-            let next = match self.next(&place, &path).await {
-                Ok(Some(answer)) => received::dead_letter(&answer).map_err(|reason| place.unclear(reason)),
-                Ok(None) => break,
-                Err(error) => Err(error),
-            };
-            match next {
-                Ok((letter, lock)) => {
-                    letters.push(letter);
-                    locks.push(lock);
-                }
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
-        }
-        for lock in &locks {
+        let (taken, outcome) = self.lock_dead_letters(&place, &path, at_most).await;
+        for (_, lock) in &taken {
             // One that cannot be given back comes back by itself.
             let _ = self.settle(&place, &path, lock, Method::Put).await;
         }
-        outcome.map(|()| letters)
+        outcome.map(|()| taken.into_iter().map(|(letter, _)| letter).collect())
+    }
+
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        let place = Place::new(queue, "take its dead letters")?;
+        match self.lock_dead_letters(&place, &format!("{queue}/{DEAD_LETTERS}"), at_most).await {
+            // Those that are locked already are noted now rather than when their locks have run out.
+            (taken, Err(error)) if taken.is_empty() => Err(error),
+            (taken, _) => Ok(taken),
+        }
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        let place = Place::new(queue, "remove dead letters")?;
+        let path = format!("{queue}/{DEAD_LETTERS}");
+        let mut held = Vec::with_capacity(taken.len());
+        for lock in taken {
+            held.push(self.settle(&place, &path, lock, Method::Delete).await?);
+        }
+        Ok(held)
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::{DeploymentKey, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::refresh::DEAD_LETTERS;
+use super::{Actor, DeploymentKey, News, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -34,9 +35,24 @@ pub struct Rollout {
     pub canaries_waived: bool,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
     pub forgiven: Forgiven,
+    /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
+    #[serde(default)]
+    pub approval: Approval,
+    /// Whether its version is still to be looked at before anything is planned.
+    #[serde(default)]
+    pub vetting: Vetting,
     /// When the next wave may start, once one has ended and `pauseBetweenWaves` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_wave_at: Option<Timestamp>,
+    /// What there was to tell of it, the last of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub news: Vec<News>,
+    /// How many deployments had another version before; counted once a scheduled rollout completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Whether it has completed before: then its version is no news any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_completed: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ended.
@@ -54,6 +70,43 @@ pub struct Forgiven {
     pub in_wave: u64,
     /// Those that the offer itself is to blame for; a person has seen them only if the rollout had halted.
     pub by_offer: u64,
+}
+
+impl Forgiven {
+    /// No more than what still stands as a failure.
+    fn at_most(self, tally: &Tally, wave: u32) -> Self {
+        Self {
+            all: self.all.min(tally.count(Standing::is_failure)),
+            in_wave: self.in_wave.min(tally.count_in(wave, Standing::is_failure)),
+            by_offer: self.by_offer.min(tally.count(|s| s == Standing::FailedByOffer)),
+        }
+    }
+}
+
+/// How it stands with the approval of the last wave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Approval {
+    /// Nobody was asked yet.
+    #[default]
+    Pending,
+    /// The rollout is paused for it: resuming is approving.
+    Asked,
+    /// A person has given it.
+    Given,
+}
+
+/// How it stands with the look at its version: whether that is worth a rollout, and fit for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Vetting {
+    /// Nothing stands against it, or a person has decided.
+    #[default]
+    Done,
+    /// It is to be looked at before anything is planned.
+    Due,
+    /// It was looked at and is paused for a person: resuming is deciding.
+    Parked,
 }
 
 /// Where the walk over the deployments of the plan stands.
@@ -76,6 +129,9 @@ pub struct Walk {
     /// When the walk last moved or was asked to; a walk that stands still is asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
+    /// How many planning messages nobody could work off since the wave began or a person resumed.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4.
@@ -123,8 +179,40 @@ pub enum Command {
     Resume,
     /// Call off what was not posted.
     Cancel,
-    /// Try the failed ones again.
-    Retry,
+    /// Try again what ended badly.
+    Retry(Retried),
+}
+
+/// What a retry is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retried {
+    /// Everything that failed.
+    #[default]
+    Failed,
+    /// What waits for this actor, and nothing else. What was handed over waits for the customer.
+    Of(Actor),
+}
+
+impl Retried {
+    /// The standings among which what is to be tried again is found.
+    pub fn standings(self) -> &'static [Standing] {
+        match self {
+            Self::Failed => &[Standing::Failed, Standing::FailedByOffer, Standing::TimedOut],
+            Self::Of(Actor::Offer) => &[Standing::FailedByOffer],
+            Self::Of(Actor::Publisher) => &[Standing::Failed],
+            Self::Of(Actor::Customer) => &[Standing::Failed, Standing::HandedOver],
+            Self::Of(Actor::Microsoft) => &[Standing::Failed, Standing::TimedOut],
+        }
+    }
+
+    /// Whether `refresh` is to be tried again.
+    pub fn includes(self, refresh: &Refresh) -> bool {
+        self.standings().contains(&Standing::of(refresh))
+            && match self {
+                Self::Failed => true,
+                Self::Of(actor) => refresh.waits_for() == Some(actor),
+            }
+    }
 }
 
 /// A command that the rollout's state does not allow.
@@ -153,6 +241,8 @@ pub enum Review {
         /// Why.
         why: String,
     },
+    /// Stop and ask a person whether the last wave may begin.
+    AskApproval,
     /// Stop: it would fail everywhere.
     Halt,
     /// Every refresh has its result.
@@ -171,7 +261,12 @@ impl Rollout {
             stand_ins: 0,
             canaries_waived: false,
             forgiven: Forgiven::default(),
+            approval: Approval::default(),
+            vetting: Vetting::default(),
             next_wave_at: None,
+            news: Vec::new(),
+            changed: None,
+            has_completed: false,
             created_at: now,
             ended_at: None,
         }
@@ -217,6 +312,8 @@ impl Rollout {
             None if !self.publish.strategy.pause_between_waves.is_zero() => {
                 Review::WaitUntil(now + self.publish.strategy.pause_between_waves)
             }
+            // Asked while the pause between waves runs, so that both are waited for at once.
+            _ if self.needs_approval(self.wave + 1) => Review::AskApproval,
             Some(at) if at > now => Review::WaitUntil(at),
             _ => Review::NextWave,
         }
@@ -235,6 +332,7 @@ impl Rollout {
                 self.ask_planner(now);
             }
             Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone(), on: None },
+            Review::AskApproval => self.ask_approval(),
             Review::Halt => {
                 let why = match offending {
                     Some(action) => format!(
@@ -246,17 +344,51 @@ impl Rollout {
             }
             Review::Complete => {
                 self.state = RolloutState::Completed;
+                self.has_completed = true;
                 self.ended_at = Some(now);
             }
         }
         *self != before
     }
 
-    /// Begins with the first wave, once the deployments were counted.
+    /// Does not begin, for a reason that a person has to look at.
+    pub fn park(&mut self, why: String) {
+        self.state = RolloutState::Paused { why, on: None };
+        self.vetting = Vetting::Parked;
+    }
+
+    /// Whether it has not begun and waits for a person to decide whether it should: nothing has to wait for it.
+    pub fn is_parked(&self) -> bool {
+        self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
+    }
+
+    /// Begins with the first wave, once the deployments were counted; asks first where that is the last one and has to be
+    /// approved.
     pub fn begin(&mut self, whole: u64, now: Timestamp) {
         self.walk.whole = whole;
+        self.vetting = Vetting::Done;
+        if whole > 0 && self.needs_approval(1) {
+            return self.ask_approval();
+        }
         self.state = RolloutState::Running;
         self.start_wave(1, now);
+    }
+
+    /// Whether `wave` is the last one and waits for a person's approval.
+    fn needs_approval(&self, wave: u32) -> bool {
+        self.publish.strategy.approve_last_wave && self.approval != Approval::Given && wave >= self.waves()
+    }
+
+    fn ask_approval(&mut self) {
+        let (version, whole) = (self.publish.version, self.walk.whole);
+        let ends = self.publish.strategy.wave_ends(whole);
+        let done = ends.iter().rev().nth(1).copied().unwrap_or(0);
+        let why = format!(
+            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; resume to approve it, or cancel",
+            whole - done
+        );
+        self.state = RolloutState::Paused { why, on: None };
+        self.approval = Approval::Asked;
     }
 
     fn start_wave(&mut self, wave: u32, now: Timestamp) {
@@ -264,7 +396,25 @@ impl Rollout {
         self.forgiven.in_wave = 0;
         self.next_wave_at = None;
         self.walk.wave_is_planned = false;
+        self.walk.dead_letters = 0;
         self.ask_planner(now);
+    }
+
+    /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
+    pub fn planner_died(&mut self, reason: &str) -> bool {
+        let plans =
+            self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
+        if plans {
+            self.walk.dead_letters += 1;
+            // The next message, which the timer sends, has an id of its own.
+            self.walk.message += 1;
+            if self.walk.dead_letters >= DEAD_LETTERS {
+                let why =
+                    format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
+                self.state = RolloutState::Paused { why, on: None };
+            }
+        }
+        plans
     }
 
     /// Another planning message is to be sent: it gets an id of its own.
@@ -348,16 +498,20 @@ impl Rollout {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             (_, Command::Cancel) => next.cancel(None, now),
-            (S::Completed, Command::Retry) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
-            (S::Canceled { .. }, Command::Retry) => {
+            (S::Completed, Command::Retry(_)) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
+            (S::Canceled { .. }, Command::Retry(_)) => {
                 return Err(IllegalCommand { state: self.state.name(), command: command.name() });
             }
             // All that had failed is queued again, so whatever fails from now on counts.
-            (state, Command::Retry) => {
+            (state, Command::Retry(retried)) => {
                 if state.is_ended() {
                     next.reopen(tally, now);
                 }
-                next.forgiven = Forgiven::default();
+                next.forgiven = match retried {
+                    Retried::Failed => Forgiven::default(),
+                    // The others were looked at before and still are.
+                    Retried::Of(_) => next.forgiven.at_most(tally, self.wave),
+                };
             }
         }
         Ok(Some(next))
@@ -376,6 +530,13 @@ impl Rollout {
 
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {
         let was_paused = matches!(self.state, RolloutState::Paused { .. });
+        if self.approval == Approval::Asked {
+            // Of a halted one nobody was asked that.
+            self.approval = if was_paused { Approval::Given } else { Approval::Pending };
+        }
+        if self.vetting == Vetting::Parked {
+            self.vetting = Vetting::Done;
+        }
         self.forgiven = Forgiven {
             all: tally.count(Standing::is_failure),
             in_wave: tally.count_in(self.wave, Standing::is_failure),
@@ -392,6 +553,7 @@ impl Rollout {
             _ => RolloutState::Running,
         };
         self.ended_at = None;
+        self.walk.dead_letters = 0;
         if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
             self.ask_planner(now);
         }
@@ -459,12 +621,12 @@ impl Command {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Cancel => "cancel",
-            Self::Retry => "retry",
+            Self::Retry(_) => "retry",
         }
     }
 
     /// The command that `word` names.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry].into_iter().find(|c| c.name() == word)
+        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry(Retried::Failed)].into_iter().find(|c| c.name() == word)
     }
 }

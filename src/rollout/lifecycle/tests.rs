@@ -10,7 +10,7 @@ use super::*;
 use crate::rollout::publish::Supersede;
 use crate::rollout::{Audience, Plan, Purpose, Strategy, Target};
 
-const COMMANDS: [Command; 4] = [Command::Pause, Command::Resume, Command::Cancel, Command::Retry];
+const COMMANDS: [Command; 4] = [Command::Pause, Command::Resume, Command::Cancel, Command::Retry(Retried::Failed)];
 
 fn start() -> Timestamp {
     "2026-03-10T12:00:00Z".parse().unwrap()
@@ -130,7 +130,7 @@ fn a_paused_rollout_that_waited_waits_again() {
 fn retrying_a_completed_rollout_without_anything_to_retry_leaves_it_as_it_ended() {
     let completed = &every_state()[7];
     let done = tally(&[(1, Standing::Succeeded, 3)]);
-    assert_eq!(completed.command(Command::Retry, &done, later(1)), Ok(None));
+    assert_eq!(completed.command(Command::Retry(Retried::Failed), &done, later(1)), Ok(None));
 }
 
 #[test]
@@ -529,7 +529,7 @@ proptest! {
         let mut last = Tally::default();
         for (minute, happening) in (1..).zip(happenings) {
             let before = rollout.clone();
-            let is_retry = matches!(happening, Happening::Command(Command::Retry));
+            let is_retry = matches!(happening, Happening::Command(Command::Retry(_)));
             match happening {
                 Happening::Command(command) => {
                     match rollout.command(command, &last, later(minute)) {

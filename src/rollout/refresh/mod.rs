@@ -16,8 +16,8 @@ mod tests;
 
 use super::hand_over::HandOver;
 use super::{
-    ApplicationId, DeploymentKey, Failure, Operation, PollAnswer, ReadAnswer, RemoteError, RolloutId, SubmitAnswer,
-    Timestamp, Version, Way,
+    Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
+    RemoteError, RolloutId, SubmitAnswer, Timestamp, Version, Way,
 };
 
 /// How long a worker may take from *submitting* to ARM's answer before somebody else may try (design §4).
@@ -35,6 +35,10 @@ pub const VERIFY_DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub const SECOND_LOOK: Duration = Duration::from_secs(10 * 60);
 /// The gap between two looks at a gate.
 pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
+/// How many dead letters of one refresh are sent again before it fails.
+pub const DEAD_LETTERS: u32 = 3;
+/// How long after its death a message is sent again the first time; doubled each time.
+pub const AFTER_DEATH: Duration = Duration::from_secs(5 * 60);
 /// How many unreadable looks in a row lead to reading the application instead.
 pub const UNREADABLE_LOOKS: u32 = 5;
 
@@ -50,6 +54,9 @@ pub struct Refresh {
     pub application_id: ApplicationId,
     /// The version it brings.
     pub version: Version,
+    /// The version that the registry knew of when it was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_before: Option<Version>,
     /// The wave it was planned in, 1-based.
     pub wave: u32,
     /// Where it stands.
@@ -86,6 +93,12 @@ pub struct Refresh {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// When to give up waiting for a maintenance window that can be used; set when it first waits for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_deadline: Option<Timestamp>,
+    /// How many of its messages nobody could work off.
+    #[serde(default)]
+    pub dead_letters: u32,
 }
 
 /// The states of design §4. Each owns what is true only in it.
@@ -188,6 +201,8 @@ pub enum Gate {
         /// The tenant's id.
         tenant_id: String,
     },
+    /// The opening of the deployment's maintenance window: its next look.
+    Window,
 }
 
 /// What reading the application is to answer.
@@ -233,6 +248,11 @@ impl Evidence {
     pub fn is_proof(&self) -> bool {
         !matches!(self, Self::ApplicationOnly)
     }
+
+    /// Whether the application was read and is in order.
+    pub fn is_verified(&self) -> bool {
+        matches!(self, Self::StatusAndApplication | Self::ApplicationOnly)
+    }
 }
 
 /// Why there was nothing to do.
@@ -253,6 +273,8 @@ pub enum SkipReason {
     Unconfirmed,
     /// It is on hold.
     OnHold,
+    /// None of its maintenance windows could be used.
+    MissedWindow,
 }
 
 /// What may happen to a refresh.
@@ -262,10 +284,22 @@ pub enum Event {
     Release,
     /// Its rollout does not go on: it gives its place back.
     PutBack,
+    /// The same, said by the worker that has it and has not posted it.
+    Withdraw,
     /// It may not be posted before this time.
     Delay {
         /// The time.
         until: Timestamp,
+    },
+    /// It may only be posted in a maintenance window.
+    AwaitWindow {
+        /// When the next one opens.
+        opens_at: Timestamp,
+    },
+    /// The message for its next step was delivered again and again, and is dead.
+    DeadLettered {
+        /// What the queue says.
+        reason: String,
     },
     /// A worker takes it.
     Submit,
@@ -298,6 +332,8 @@ pub enum Event {
     },
     /// A person wants it tried again.
     Retry,
+    /// The deployment has come (back) since it ended: what it ended with says nothing any more.
+    Rejoin,
 }
 
 /// What to do after a transition, once the new state is stored.
@@ -349,6 +385,7 @@ impl Refresh {
             key: application_id.key(),
             application_id,
             version,
+            version_before: None,
             wave,
             state: RefreshState::Queued { attempt: 1, due: None },
             generation: 0,
@@ -364,6 +401,8 @@ impl Refresh {
             correlation_id: None,
             submitted_at: None,
             ended_at: None,
+            window_deadline: None,
+            dead_letters: 0,
         }
     }
 
@@ -403,6 +442,33 @@ impl Refresh {
             | RefreshState::Verifying { attempt, .. } => attempt,
             _ => 0,
         }
+    }
+
+    /// Whether it has brought a version that the registry did not know the deployment to have.
+    pub fn has_changed(&self) -> bool {
+        matches!(self.state, RefreshState::Succeeded { .. }) && self.version_before != Some(self.version)
+    }
+
+    /// Who has to act before it can end well; `None` where nobody has to.
+    pub fn waits_for(&self) -> Option<Actor> {
+        match &self.state {
+            RefreshState::Failed { failure } => Some(failure.actor),
+            RefreshState::TimedOut => Some(Actor::Microsoft),
+            RefreshState::HandedOver { .. } => Some(Actor::Customer),
+            _ => None,
+        }
+    }
+
+    /// How it ended at `now`, for the deployment to remember; `None` while it goes on, and where nothing was posted to an end.
+    pub fn past(&self, now: Timestamp) -> Option<PastRefresh> {
+        let result = match &self.state {
+            RefreshState::Succeeded { evidence } => PastResult::Succeeded { verified: evidence.is_verified() },
+            RefreshState::Failed { failure } => PastResult::Failed { code: failure.code.clone() },
+            RefreshState::TimedOut => PastResult::TimedOut,
+            _ => return None,
+        };
+        let Self { version, rollout_id, generation, .. } = *self;
+        Some(PastRefresh { version, rollout_id, generation, at: now, result })
     }
 
     fn patience(&self) -> Duration {
@@ -448,7 +514,10 @@ impl Event {
         match self {
             Self::Release => "release",
             Self::PutBack => "putBack",
+            Self::Withdraw => "withdraw",
             Self::Delay { .. } => "delay",
+            Self::AwaitWindow { .. } => "awaitWindow",
+            Self::DeadLettered { .. } => "deadLettered",
             Self::Submit => "submit",
             Self::Answered { .. } => "answered",
             Self::Claim => "claim",
@@ -459,6 +528,7 @@ impl Event {
             Self::Supersede { .. } => "supersede",
             Self::Skip { .. } => "skip",
             Self::Retry => "retry",
+            Self::Rejoin => "rejoin",
         }
     }
 }

@@ -368,6 +368,24 @@ fn pausing_gives_the_place_back_and_what_was_posted_is_followed_to_its_end() {
 }
 
 #[test]
+fn a_worker_that_may_not_post_gives_the_place_back_and_spends_nothing() {
+    let mut events = submitting();
+    events.push((0, Event::Withdraw));
+    let (withdrawn, next) = walk(events);
+    assert_eq!((withdrawn.state.clone(), next), (RefreshState::Queued { attempt: 1, due: None }, Next::Nothing));
+    assert_eq!(withdrawn.attempts, 0);
+    assert!(planned().apply(Event::Withdraw, start(), &policy()).is_err(), "nobody has it");
+}
+
+#[test]
+fn whatever_ended_may_start_over_where_its_deployment_came_back_and_nothing_else_does() {
+    let (ended, _) = walk([(0, Event::Release), (0, Event::Skip { why: SkipReason::NotReady })]);
+    let (again, _) = ended.apply(Event::Rejoin, start(), &policy()).unwrap();
+    assert_eq!((again.state, again.generation), (RefreshState::Queued { attempt: 1, due: None }, 1));
+    assert_eq!(planned().apply(Event::Rejoin, start(), &policy()).unwrap().0, planned());
+}
+
+#[test]
 fn a_person_may_retry_what_failed_and_its_messages_are_new_ones() {
     let rejected = answered(SubmitAnswer::Rejected { error: error(400, "BadRequest") });
     let (failed, _) = walk(submitting()).0.apply(rejected, start(), &policy()).unwrap();
@@ -393,6 +411,46 @@ fn a_stored_refresh_reads_back_as_it_was_and_never_shows_its_signed_url() {
     let text = serde_json::to_string(&running).unwrap();
     assert_eq!(serde_json::from_str::<Refresh>(&text).unwrap(), running);
     assert!(!format!("{running:?}").contains("secret"));
+}
+
+#[test]
+fn a_window_parks_it_and_is_waited_for_from_the_first_time_on() {
+    let window = |minute: u64| Event::AwaitWindow { opens_at: start() + minutes(minute) };
+    let (queued, _) = planned().apply(Event::Release, start(), &policy()).unwrap();
+    let (parked, action) = queued.apply(window(60), start(), &policy()).unwrap();
+    assert_eq!((parked.wake_at(), action, parked.attempts), (Some(start() + minutes(60)), Next::Nothing, 0));
+    let (early, _) = parked.apply(Event::Overdue, start() + minutes(59), &policy()).unwrap();
+    assert_eq!(early, parked);
+    let opened = start() + minutes(60);
+    let (pending, _) = parked.apply(Event::Overdue, opened, &policy()).unwrap();
+    assert_eq!(pending.state, RefreshState::Queued { attempt: 1, due: None }, "it takes a place like any other");
+    let (queued, _) = pending.apply(Event::Release, opened, &policy()).unwrap();
+    let late = start() + crate::rollout::openness::PATIENCE;
+    let (missed, _) = queued.apply(window(100_000), late, &policy()).unwrap();
+    assert_eq!(missed.state, RefreshState::Skipped { why: SkipReason::MissedWindow });
+    let (parked, _) = queued.apply(window(100_000), late - Duration::from_secs(1), &policy()).unwrap();
+    let (missed, _) = parked.apply(Event::Overdue, late, &policy()).unwrap();
+    assert_eq!(missed.state, RefreshState::Skipped { why: SkipReason::MissedWindow });
+}
+
+#[test]
+fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
+    let died = || Event::DeadLettered { reason: "10 times".to_owned() };
+    let (mut refresh, _) = planned().apply(Event::Release, start(), &policy()).unwrap();
+    for minute in [5, 10] {
+        let before = refresh.message_id();
+        let (next, action) = refresh.apply(died(), start(), &policy()).unwrap();
+        assert_eq!(action, Next::Send { at: Some(start() + minutes(minute)) });
+        assert_ne!(next.message_id(), before, "it must not be taken for the dead one");
+        refresh = next;
+    }
+    let (failed, _) = refresh.apply(died(), start(), &policy()).unwrap();
+    let RefreshState::Failed { failure } = &failed.state else { panic!("{:?}", failed.state) };
+    assert_eq!((failure.actor, failure.code.as_str()), (Actor::Publisher, "DeadLettered"));
+    let (retried, _) = failed.apply(Event::Retry, start(), &policy()).unwrap();
+    assert_eq!(retried.dead_letters, 0);
+    let (running, _) = planned().apply(died(), start(), &policy()).unwrap();
+    assert_eq!(running, planned(), "nothing was on its way");
 }
 
 fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
@@ -436,6 +494,7 @@ fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
         1 => Just(Event::Supersede { by: RolloutId(Uuid::from_u128(9)) }),
         1 => Just(Event::Skip { why: SkipReason::OnHold }),
         1 => (0u64..100).prop_map(|m| Event::Delay { until: start() + minutes(m) }),
+        1 => (0u64..100).prop_map(|m| Event::AwaitWindow { opens_at: start() + minutes(m) }),
     ]
 }
 

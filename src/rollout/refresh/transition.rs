@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    CLAIM, Event, Evidence, GATE_GAP, IllegalEvent, LEASE, Next, OPERATION_DEADLINE, Policy, Question, Refresh,
-    RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
+    AFTER_DEATH, CLAIM, DEAD_LETTERS, Event, Evidence, GATE_GAP, Gate, IllegalEvent, LEASE, Next, OPERATION_DEADLINE,
+    Policy, Question, Refresh, RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
 };
-use crate::rollout::failure::NO_TOKEN;
+use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN};
 use crate::rollout::hand_over::HandOver;
+use crate::rollout::openness;
 use crate::rollout::{
     Actor, Failure, Monitor, Operation, Phase, PollAnswer, ReadAnswer, RemoteError, RetryPolicy, SubmitAnswer,
     Timestamp, Way,
@@ -30,6 +31,13 @@ impl Refresh {
                 next.queue(*attempt, now, Some(until))
             }
             (S::Queued { .. }, Event::Delay { .. }) => Next::Nothing,
+            (S::Queued { attempt, due: Some(_) }, Event::AwaitWindow { opens_at }) => {
+                next.await_window(*attempt, opens_at, now)
+            }
+            (S::Queued { due: None, .. }, Event::AwaitWindow { .. }) => Next::Nothing,
+            (S::Queued { attempt, due: Some(_) }, Event::DeadLettered { reason }) => next.buried(*attempt, reason, now),
+            // The step that it was for is done, or another message is on its way.
+            (_, Event::DeadLettered { .. }) => Next::Nothing,
             // ARM wants no calls for the subscription: the look waits, and counts for nothing.
             (S::Running { next_poll: at, .. } | S::Verifying { next_look: at, .. }, Event::Delay { until }) => {
                 if until > *at {
@@ -55,11 +63,24 @@ impl Refresh {
                 next.correlation_id = correlation_id.or(next.correlation_id);
                 next.answered(*attempt, answer, now, policy)
             }
+            (S::Submitting { attempt, .. }, Event::Withdraw) => {
+                next.attempts = self.attempts.saturating_sub(1);
+                next.state = S::Queued { attempt: *attempt, due: None };
+                Next::Nothing
+            }
             (S::Submitting { attempt, lease_until }, Event::Overdue) if *lease_until <= now => {
                 next.queue(*attempt, now, None)
             }
             (S::Submitting { .. }, Event::Overdue) => Next::Nothing,
 
+            (S::AwaitingAccess { gate: Gate::Window, deadline, .. }, Event::Overdue) if *deadline <= now => {
+                next.end(S::Skipped { why: SkipReason::MissedWindow }, now)
+            }
+            // It takes a place like any other, so that a window that many share does not let all through at once.
+            (S::AwaitingAccess { attempt, gate: Gate::Window, next_look, .. }, Event::Overdue) if *next_look <= now => {
+                next.state = S::Queued { attempt: *attempt, due: None };
+                Next::Nothing
+            }
             (S::AwaitingAccess { deadline, .. }, Event::Overdue) if *deadline <= now => {
                 next.hand_over(self.last_error.clone(), now, policy)
             }
@@ -105,17 +126,9 @@ impl Refresh {
                 Event::Cancel | Event::Supersede { .. } | Event::PutBack,
             ) => Next::Nothing,
 
-            (S::Failed { .. } | S::TimedOut | S::Canceled, Event::Retry) => {
-                next.generation += 1;
-                next.way = None;
-                next.reposted = false;
-                next.missing = 0;
-                next.unreadable = 0;
-                next.ended_at = None;
-                next.resend = 0;
-                next.state = S::Queued { attempt: 1, due: None };
-                Next::Nothing
-            }
+            (S::Failed { .. } | S::TimedOut | S::Canceled | S::HandedOver { .. }, Event::Retry) => next.start_over(),
+            (state, Event::Rejoin) if state.is_terminal() => next.start_over(),
+            (_, Event::Rejoin) => Next::Nothing,
             (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
         };
         Ok((next, action))
@@ -124,6 +137,44 @@ impl Refresh {
     fn end(&mut self, state: RefreshState, now: Timestamp) -> Next {
         self.state = state;
         self.ended_at = Some(now);
+        Next::Nothing
+    }
+
+    /// Parks it until the window opens, unless none could be used for long.
+    fn await_window(&mut self, attempt: u32, opens_at: Timestamp, now: Timestamp) -> Next {
+        let deadline = *self.window_deadline.get_or_insert(now + openness::PATIENCE);
+        if deadline <= now {
+            return self.end(RefreshState::Skipped { why: SkipReason::MissedWindow }, now);
+        }
+        self.state = RefreshState::AwaitingAccess { attempt, gate: Gate::Window, next_look: opens_at, deadline };
+        Next::Nothing
+    }
+
+    /// Its message is dead: sends another one later, until that has happened too often.
+    fn buried(&mut self, attempt: u32, reason: String, now: Timestamp) -> Next {
+        self.dead_letters += 1;
+        let message = format!("nobody could work off its message: {reason}; the service's log says why");
+        if self.dead_letters >= DEAD_LETTERS {
+            let failure = Failure { actor: Actor::Publisher, code: DEAD_LETTERED.to_owned(), message };
+            return self.end(RefreshState::Failed { failure }, now);
+        }
+        self.last_error = Some(RemoteError { status: None, code: DEAD_LETTERED.to_owned(), message });
+        let wait = AFTER_DEATH * 2u32.pow(self.dead_letters - 1);
+        self.queue(attempt, now, Some(now + wait))
+    }
+
+    /// Waits for a free place again, as a new generation.
+    fn start_over(&mut self) -> Next {
+        self.generation += 1;
+        self.way = None;
+        self.reposted = false;
+        self.missing = 0;
+        self.unreadable = 0;
+        self.ended_at = None;
+        self.resend = 0;
+        self.window_deadline = None;
+        self.dead_letters = 0;
+        self.state = RefreshState::Queued { attempt: 1, due: None };
         Next::Nothing
     }
 

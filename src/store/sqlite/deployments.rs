@@ -1,8 +1,9 @@
 //! Statements about deployments.
 
-use rusqlite::{Connection, OptionalExtension, Result, named_params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OptionalExtension, Result, named_params};
 
-use crate::rollout::{Deployment, Plan};
+use crate::rollout::{Deployment, PastRefresh, Plan};
 use crate::sqlite::to_nanos;
 use crate::store::{Saved, Versioned};
 
@@ -116,16 +117,16 @@ pub fn due(connection: &Connection, now: i64, at_most: i64) -> Result<Vec<Record
         .collect()
 }
 
-/// Notes what a refresh brought, inside the record as it is stored now; an older note, or the same one, changes nothing.
-pub fn record_applied(connection: &Connection, key: &[u8; 32], at: i64, applied: &str) -> Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE deployments SET applied_at = :at, etag = etag + 1, body = json_set(body, '$.applied', json(:applied))
-             WHERE key = :key AND (applied_at IS NULL OR applied_at < :at
-                 OR (applied_at = :at AND body ->> '$.applied' <> json(:applied)))",
-        )?
-        .execute(named_params! {":key": key, ":at": at, ":applied": applied})
-        .map(|_| ())
+/// Notes how a refresh ended, inside the record as it is stored now: reading and writing are one transaction.
+pub fn record_past(connection: &Connection, key: &[u8; 32], past: &PastRefresh) -> Result<()> {
+    let Some(record) = some(connection, std::slice::from_ref(key))?.into_iter().next().flatten() else { return Ok(()) };
+    let mut deployment = record
+        .read::<Deployment>("deployment")
+        .map_err(|error| Error::FromSqlConversionFailure(1, Type::Text, error.into()))?;
+    if deployment.value.note_past(past) {
+        save_one(connection, &Row::guarded(&deployment))?;
+    }
+    Ok(())
 }
 
 /// Removes deployments that are gone since before `before`.

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 use crate::sqlite::file::{self, Access};
 use crate::sqlite::lane::Lane;
@@ -129,6 +129,46 @@ impl Store for SqliteStore {
         read_all("rollout", &self.read("list open rollouts", rollouts::open).await?)
     }
 
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError> {
+        let made_before = to_nanos(before);
+        let list = move |connection: &Connection| rollouts::ended_made_before(connection, made_before);
+        let mut ended: Vec<Versioned<Rollout>> = read_all("rollout", &self.read("list old rollouts", list).await?)?;
+        ended.retain(|rollout| rollout.value.ended_at.is_some_and(|at| at < before));
+        ended.truncate(at_most);
+        Ok(ended)
+    }
+
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError> {
+        let most = limit(at_most);
+        self.write("remove refreshes", move |connection| refreshes::remove(connection, rollout, most)).await
+    }
+
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError> {
+        let Guard::Is(etag) = Guard::of(rollout) else { return Ok(Saved::Conflict) };
+        let id = rollout.value.id;
+        self.write("remove a rollout", move |connection| rollouts::remove(connection, id, etag)).await
+    }
+
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError> {
+        let mut old = Vec::new();
+        for (key, body) in self.read("list claims", rollouts::claims).await? {
+            let claim: Claim = read("claim", &body)?;
+            if claim.at < claims {
+                old.push((key, claim.rollout_id));
+            }
+        }
+        let (throttles, most) = (to_nanos(throttles), limit(at_most));
+        let forget = move |connection: &Connection| {
+            let claims = rollouts::forget_claims(connection, &old)?;
+            Ok(claims + rollouts::forget_throttles(connection, throttles, most)?)
+        };
+        self.write("forget claims and throttles", forget).await
+    }
+
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError> {
         let guard = Guard::New(record::first_etag());
         let rows: Vec<_> = refreshes.iter().map(|refresh| refreshes::Row::of(refresh, guard)).collect();
@@ -232,10 +272,10 @@ impl Store for SqliteStore {
         read_all("deployment", &self.read("list due checks", list).await?)
     }
 
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError> {
-        let (key, at, applied) = (key_bytes(key), to_nanos(applied.at), write(applied));
-        let note = move |connection: &Connection| deployments::record_applied(connection, &key, at, &applied);
-        self.write("note the version of a deployment", note).await
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError> {
+        let (key, past) = (key_bytes(key), past.clone());
+        let note = move |connection: &Connection| deployments::record_past(connection, &key, &past);
+        self.write("note how a refresh ended", note).await
     }
 
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {

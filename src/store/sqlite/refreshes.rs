@@ -109,6 +109,27 @@ pub fn save(connection: &Connection, rows: &[Row]) -> Result<Vec<Saved>> {
     Ok(answers)
 }
 
+/// Removes refreshes of a rollout; how many.
+pub fn remove(connection: &Connection, rollout: RolloutId, at_most: i64) -> Result<usize> {
+    let rows: Vec<(i64, u32, Standing)> = connection
+        .prepare_cached(
+            "SELECT number, wave, standing FROM refreshes WHERE rollout = :rollout ORDER BY key LIMIT :at_most",
+        )?
+        .query_map(named_params! {":rollout": rollout.0.as_bytes(), ":at_most": at_most}, |row| {
+            Ok((row.get(0)?, row.get(1)?, standing_at(row, 2)?))
+        })?
+        .collect::<Result<_>>()?;
+    let mut changes = Changes::default();
+    for (number, wave, standing) in &rows {
+        connection
+            .prepare_cached("DELETE FROM refreshes WHERE number = :number")?
+            .execute(named_params! {":number": number})?;
+        changes.add(rollout, *wave, *standing, -1);
+    }
+    changes.write(connection)?;
+    Ok(rows.len())
+}
+
 fn insert_one(connection: &Connection, row: &Row, etag: i64) -> Result<bool> {
     let added = connection
         .prepare_cached(

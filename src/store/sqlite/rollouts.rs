@@ -91,6 +91,64 @@ pub fn open(connection: &Connection) -> Result<Vec<Record>> {
         .collect()
 }
 
+/// Rollouts that have ended, made before `before`, whose refreshes all have a result; the earliest made first.
+pub fn ended_made_before(connection: &Connection, before: i64) -> Result<Vec<Record>> {
+    connection
+        .prepare_cached(
+            "SELECT etag, body FROM rollouts WHERE created_at < :before AND is_ended = 1
+             AND NOT EXISTS (SELECT 1 FROM tallies WHERE rollout = id AND has_result = 0 AND count > 0)
+             ORDER BY created_at, id",
+        )?
+        .query_map(named_params! {":before": before}, |row| Record::from_row(row, 0))?
+        .collect()
+}
+
+/// Removes a rollout with its counts, if it has this version and no refreshes.
+pub fn remove(connection: &Connection, id: RolloutId, etag: i64) -> Result<Saved> {
+    let id = id.0.as_bytes();
+    let removed = connection
+        .prepare_cached(
+            "DELETE FROM rollouts WHERE id = :id AND etag = :etag
+             AND NOT EXISTS (SELECT 1 FROM refreshes WHERE rollout = :id)",
+        )?
+        .execute(named_params! {":id": id, ":etag": etag})?;
+    if removed > 0 {
+        connection.prepare_cached("DELETE FROM tallies WHERE rollout = :id")?.execute(named_params! {":id": id})?;
+    }
+    Ok(saved(removed, etag))
+}
+
+/// All claims.
+pub fn claims(connection: &Connection) -> Result<Vec<(String, String)>> {
+    connection
+        .prepare_cached("SELECT key, body FROM claims")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// Removes those of some claims whose rollouts are not stored; how many.
+pub fn forget_claims(connection: &Connection, claims: &[(String, RolloutId)]) -> Result<usize> {
+    let mut removed = 0;
+    for (key, rollout) in claims {
+        removed += connection
+            .prepare_cached(
+                "DELETE FROM claims WHERE key = :key AND NOT EXISTS (SELECT 1 FROM rollouts WHERE id = :rollout)",
+            )?
+            .execute(named_params! {":key": key, ":rollout": rollout.0.as_bytes()})?;
+    }
+    Ok(removed)
+}
+
+/// Removes throttles that ended before `before`; how many.
+pub fn forget_throttles(connection: &Connection, before: i64, at_most: i64) -> Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM throttles WHERE subscription IN
+             (SELECT subscription FROM throttles WHERE until < :before LIMIT :at_most)",
+        )?
+        .execute(named_params! {":before": before, ":at_most": at_most})
+}
+
 /// Claims an idempotency key; the body of the claim that holds it, if it is held.
 pub fn claim(connection: &Connection, key: &str, body: &str) -> Result<Option<String>> {
     let claimed = connection

@@ -5,7 +5,7 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::place::moment;
+use super::place::{moment, quoted};
 use super::row::{Guard, Row, Stamp};
 use super::service::{Committed, Service, Table, Write};
 use crate::rollout::Timestamp;
@@ -51,6 +51,39 @@ pub async fn claim(service: &Service, key: &str, claim: &Claim) -> Result<Option
 pub async fn holder(service: &Service, key: &str) -> Result<Option<Claim>, StoreError> {
     let (partition, name) = claim_place(key);
     service.row(Table::Facts, &partition, &name).await?.map(|row| row.body(CLAIM)).transpose()
+}
+
+/// All claims, each with what removes it. One request for each thousand.
+pub async fn claims(service: &Service) -> Result<Vec<(Row, Claim)>, StoreError> {
+    let filter = "PartitionKey ge 'claim~' and PartitionKey lt 'claim~~'";
+    let (rows, _) = service.rows(Table::Facts, filter, usize::MAX).await?;
+    rows.into_iter().map(|row| row.body(CLAIM).map(|claim| (row, claim))).collect()
+}
+
+/// Removes a row that was read; whether it was still the same. One request.
+pub async fn remove(service: &Service, row: Row) -> Result<bool, StoreError> {
+    let delete = Write::Delete { etag: row.etag.unwrap_or_default(), key: row.key };
+    Ok(service.commit(Table::Facts, &row.partition, &[delete]).await? != Committed::Refused)
+}
+
+/// Throttles that ended before `before`, at most so many. One request for each thousand that there are.
+pub async fn old_throttles(service: &Service, before: Timestamp, at_most: usize) -> Result<Vec<Row>, StoreError> {
+    let filter = format!("PartitionKey eq {}", quoted(THROTTLE));
+    let (rows, _) = service.rows(Table::Facts, &filter, usize::MAX).await?;
+    let mut old = Vec::new();
+    for row in rows {
+        if old.len() < at_most && row.body::<Timestamp>(THROTTLE)? < before {
+            old.push(row);
+        }
+    }
+    Ok(old)
+}
+
+/// Notes of upkeep from before `before`. One request for each thousand.
+pub async fn old_upkeep(service: &Service, before: Timestamp) -> Result<Vec<Row>, StoreError> {
+    let hour = moment(before)[..13].to_owned();
+    let filter = format!("PartitionKey eq 'upkeep' and RowKey lt {}", quoted(&hour));
+    Ok(service.rows(Table::Facts, &filter, usize::MAX).await?.0)
 }
 
 /// Until when a subscription is throttled. One request.

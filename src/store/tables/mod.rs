@@ -48,9 +48,12 @@
 //! | `next_wake` | 1 where nothing waits; else 2, or 18 where one minute has more than an answer holds |
 //! | `deployments_by_key` | *n* |
 //! | `save_deployments`, `remove_deployment` | as `save_refreshes` |
-//! | `record_applied` | 2; 1 where the note is older |
+//! | `record_past` | 2; 1 where it is known |
 //! | `forget_gone` | 1 where nothing is; else as `due_checks` and `save_deployments` |
 //! | `throttle` | 2; 1 where it is longer already |
+//! | `long_ended_rollouts` | 1 for each 1,000 made before, 17 for each that is found |
+//! | `remove_refreshes`, `remove_rollout` | as `refreshes` and `save_refreshes`; 2 |
+//! | `forget_facts` | 3, 1 for each further 1,000 rows, 1 for each old claim and each row that is removed |
 //! | `wake_forgotten` | 0 within the hour; else 34, and 16 for each open rollout |
 //!
 //! A write that lost its race reads each of its records once, and tries again with those that can still win; a write
@@ -82,7 +85,7 @@ use crate::access::credential::TokenSource;
 use crate::clock::Clock;
 use crate::rollout::deployment::TOMBSTONE;
 use crate::rollout::{
-    Applied, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
+    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Standing, Tally, Timestamp,
 };
 
 use super::document::DocumentName;
@@ -311,6 +314,56 @@ impl Store for TablesStore {
         Ok(open)
     }
 
+    async fn long_ended_rollouts(
+        &self,
+        before: Timestamp,
+        at_most: usize,
+    ) -> Result<Vec<Versioned<Rollout>>, StoreError> {
+        let mut ended = Vec::new();
+        for copy in rollouts::made_before(self.service(), before).await? {
+            if ended.len() >= at_most {
+                break;
+            }
+            if !copy.state.is_ended() || copy.ended_at.is_none_or(|at| at >= before) {
+                continue;
+            }
+            let Some(rollout) = rollouts::one(self.service(), copy.id).await? else { continue };
+            let is_old = rollout.value.ended_at.is_some_and(|at| at < before);
+            if is_old && !self.is_open(&rollout.value).await? {
+                ended.push(rollout);
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError> {
+        let mut refreshes = self.collections.list::<Refresh>(&rollout.to_string(), None, None, at_most).await?;
+        refreshes.truncate(at_most);
+        let changes: Vec<_> = refreshes.iter().map(|refresh| Change::guarded(refresh, Aim::Remove)).collect();
+        let removed = self.collections.change(&changes).await?;
+        Ok(removed.iter().filter(|saved| saved.is_stored()).count())
+    }
+
+    async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError> {
+        let left = self.collections.list::<Refresh>(&rollout.value.id.to_string(), None, None, 1).await?;
+        if left.is_empty() { rollouts::remove(self.service(), rollout).await } else { Ok(Saved::Conflict) }
+    }
+
+    async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError> {
+        let mut old = facts::old_throttles(self.service(), throttles, at_most).await?;
+        old.extend(facts::old_upkeep(self.service(), throttles).await?.into_iter().take(at_most));
+        for (row, claim) in facts::claims(self.service()).await? {
+            if claim.at < claims && rollouts::one(self.service(), claim.rollout_id).await?.is_none() {
+                old.push(row);
+            }
+        }
+        let mut removed = 0;
+        for row in old {
+            removed += usize::from(facts::remove(self.service(), row).await?);
+        }
+        Ok(removed)
+    }
+
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError> {
         let new: Vec<_> = refreshes.iter().cloned().map(Versioned::new).collect();
         Ok(self.save_refreshes(&new).await?.iter().filter(|saved| saved.is_stored()).count())
@@ -421,21 +474,19 @@ impl Store for TablesStore {
         self.collections.due(0, Some(now), at_most).await
     }
 
-    async fn record_applied(&self, key: &DeploymentKey, applied: &Applied) -> Result<(), StoreError> {
+    async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError> {
         for _ in 0..TRIES {
             let Some(mut deployment) = self.collections.one::<Deployment>(NOBODY, key).await? else { return Ok(()) };
-            let is_newer = |known: &Applied| known.at > applied.at || known == applied;
-            if deployment.value.applied.as_ref().is_some_and(is_newer) {
+            if !deployment.value.note_past(past) {
                 return Ok(());
             }
-            deployment.value.applied = Some(applied.clone());
             if self.collections.change(&[Change::guarded(&deployment, Aim::Store)]).await?.iter().all(Saved::is_stored)
             {
                 return Ok(());
             }
         }
         let reason = format!("others changed the deployment {TRIES} times in a row");
-        Err(StoreError::Unavailable { action: "note the version of a deployment", reason })
+        Err(StoreError::Unavailable { action: "note how a refresh ended", reason })
     }
 
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {

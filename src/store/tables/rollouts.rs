@@ -114,6 +114,25 @@ pub async fn newest_first(service: &Service, request: &PageRequest) -> Result<Pa
     Ok(Page { items, next })
 }
 
+/// Rollouts made before `before`, the earliest first: their copies, and so perhaps a moment old. One request for each thousand.
+pub async fn made_before(service: &Service, before: Timestamp) -> Result<Vec<Rollout>, StoreError> {
+    let from = copy_key(to_nanos(before), RolloutId(Uuid::nil()));
+    let filter = format!("PartitionKey eq {} and RowKey gt {} and RowKey lt 'n~~'", quoted(PARTITION), quoted(&from));
+    let (rows, _) = service.rows(Table::Rollouts, &filter, usize::MAX).await?;
+    rows.iter().rev().map(|row| row.body(WHAT)).collect()
+}
+
+/// Removes a rollout, guarded, with its copy; its mark goes by itself. One request.
+pub async fn remove(service: &Service, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError> {
+    let Guard::Is(stamp) = Guard::of(rollout.etag.as_ref(), 1) else { return Ok(Saved::Conflict) };
+    let mut writes = vec![Write::Delete { key: record_key(rollout.value.id), etag: stamp.etag.clone() }];
+    writes.extend(stamp.filed.iter().map(|key| Write::DeleteAny { key: key.clone() }));
+    Ok(match service.commit(Table::Rollouts, PARTITION, &writes).await? {
+        Committed::Done(_) => Saved::Stored(stamp.to_etag()),
+        Committed::Refused => Saved::Conflict,
+    })
+}
+
 fn after(continuation: &str) -> Result<(i64, RolloutId), StoreError> {
     let parts = continuation.strip_prefix("o.").and_then(|rest| rest.split_once('.'));
     parts

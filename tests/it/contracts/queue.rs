@@ -212,6 +212,35 @@ pub async fn the_last_abandoned_delivery_makes_a_dead_letter(open: impl Fn(Arc<d
     assert_eq!(receive(&*queue).await, []);
 }
 
+pub async fn a_dead_letter_is_given_until_it_is_removed(open: impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue>) {
+    let (queue, clock) = one(&open);
+    queue.send("q", &[message("a"), message("b")]).await.unwrap();
+    for _ in 1..=MAX_DELIVERIES {
+        for delivery in receive(&*queue).await {
+            queue.abandon("q", &delivery.lock).await.unwrap();
+        }
+    }
+    let looked = queue.dead_letters("q", 10).await.unwrap();
+    let taken = queue.take_dead_letters("q", 1).await.unwrap();
+    assert_eq!(taken.iter().map(|(letter, _)| letter).collect::<Vec<_>>(), [&looked[0]], "the oldest first");
+    // Nobody removed it: it comes again, when its lock has run out where there is one.
+    clock.advance(5 * LOCK);
+    let mut again = queue.take_dead_letters("q", 10).await.unwrap();
+    // One whose lock ran out may come behind the others.
+    again.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    assert_eq!(again.iter().map(|(letter, _)| letter).collect::<Vec<_>>(), looked.iter().collect::<Vec<_>>());
+    let tokens: Vec<_> = again.into_iter().map(|(_, token)| token).collect();
+    assert_eq!(queue.remove_dead_letters("other", &tokens[..1]).await.unwrap(), [false], "of another queue");
+    assert_eq!(queue.remove_dead_letters("q", &tokens[..1]).await.unwrap(), [true]);
+    assert_eq!(queue.remove_dead_letters("q", &tokens).await.unwrap(), [false, true], "gone is gone");
+    let strange = [LockToken("strange".to_owned())];
+    assert_eq!(queue.remove_dead_letters("q", &strange).await.unwrap(), [false]);
+    clock.advance(5 * LOCK);
+    assert_eq!(queue.take_dead_letters("q", 10).await.unwrap(), []);
+    queue.send("q", &[message("c")]).await.unwrap();
+    assert_eq!(receive_one(&*queue).await.id, "c", "the living are as they were");
+}
+
 pub async fn the_last_lock_that_runs_out_makes_a_dead_letter(open: impl Fn(Arc<dyn Clock>) -> Arc<dyn Queue>) {
     let (queue, clock) = one(&open);
     queue.send("q", &[message("b"), message("a")]).await.unwrap();

@@ -8,8 +8,9 @@ use permafresh::rollout::hand_over::HandOver;
 use permafresh::rollout::publish::Supersede;
 use permafresh::rollout::refresh::{Gate, Question};
 use permafresh::rollout::{
-    Actor, ApplicationId, Applied, Audience, Deployment, Evidence, Failure, OfferPublish, Plan, Purpose, Refresh,
-    RefreshState, Rollout, RolloutId, SkipReason, Standing, Strategy, Tally, Target, Timestamp, Version,
+    Actor, ApplicationId, Applied, Audience, Deployment, Evidence, Failure, OfferPublish, PastRefresh, PastResult,
+    Plan, Purpose, Refresh, RefreshState, Rollout, RolloutId, SkipReason, Standing, Strategy, Tally, Target, Timestamp,
+    Version,
 };
 use permafresh::store::{PageRequest, Saved, Store, Versioned};
 use uuid::Uuid;
@@ -70,8 +71,17 @@ pub fn deployment(number: u32) -> Deployment {
     deployment
 }
 
-pub fn applied(rollout: u32, version_text: &str, millis: i64) -> Applied {
-    Applied { version: version(version_text), rollout_id: rollout_id(rollout), at: at(millis) }
+/// The end of a refresh that brought its version.
+pub fn succeeded(rollout: u32, version_text: &str, millis: i64) -> PastRefresh {
+    let (version, rollout_id) = (version(version_text), rollout_id(rollout));
+    PastRefresh { version, rollout_id, generation: 0, at: at(millis), result: PastResult::Succeeded { verified: true } }
+}
+
+/// The same deployment after these ends, the last of which succeeded.
+pub fn after(deployment: Deployment, history: &[PastRefresh]) -> Deployment {
+    let last = history.last().expect("there is a last one");
+    let applied = Applied { version: last.version, rollout_id: last.rollout_id, at: last.at };
+    Deployment { applied: Some(applied), history: history.to_vec(), ..deployment }
 }
 
 /// A state with that standing; those that wake do so at `wake`.

@@ -3,4 +3,5 @@
 pub mod deployments;
 pub mod documents;
 pub mod refreshes;
+pub mod retention;
 pub mod rollouts;

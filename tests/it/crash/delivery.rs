@@ -105,6 +105,14 @@ impl Queue for Post {
     async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
         self.inner.dead_letters(queue, at_most).await
     }
+
+    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        self.inner.take_dead_letters(queue, at_most).await
+    }
+
+    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
+        self.inner.remove_dead_letters(queue, taken).await
+    }
 }
 
 /// Runs a rollout of eight with a post office that does as `plan` says, and expects the end of one that did not. Returns

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
+use permafresh::queue::service_bus::simulator as bus;
 use permafresh::rollout::ApplicationId;
 use serde_json::{Value, json};
 
@@ -51,6 +52,11 @@ impl Azure {
         });
         self.runtime.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
         format!("http://{address}")
+    }
+
+    /// A Service Bus namespace beside it.
+    pub fn service_bus(&self) -> bus::Simulator {
+        self.runtime.block_on(async { bus::Simulator::start(bus::SimulatorConfig::default()) }).unwrap()
     }
 
     /// One HTTP call: status and body.

@@ -1,5 +1,6 @@
 //! The simulator's HTTP side: connections, the order of checks, and which answer belongs to which path.
 
+mod delegations;
 pub(super) mod identity;
 mod pages;
 mod refresh;
@@ -82,7 +83,7 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
     let Some((subscription, rest)) = in_subscription(&segments) else {
         return nothing_here().into();
     };
-    if let Err(reply) = authenticated(shared, &head.headers, now) {
+    if let Err(reply) = authenticated(shared, &head.headers, subscription, now) {
         return reply.into();
     }
     let subscription = subscription.to_ascii_lowercase();
@@ -105,6 +106,18 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
             if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
         {
             pages::list(shared, head, &subscription, Some(group)).into()
+        }
+        (&Method::GET, [.., providers, provider, assignments])
+            if is(providers, "providers")
+                && is(provider, "Microsoft.ManagedServices")
+                && is(assignments, "registrationAssignments") =>
+        {
+            delegations::list(shared, head).into()
+        }
+        (&Method::GET, ["providers", provider, definitions, role])
+            if is(provider, "Microsoft.Authorization") && is(definitions, "roleDefinitions") =>
+        {
+            delegations::role(shared, head, role).into()
         }
         (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [groups, _, _, provider, applications, _])
@@ -136,7 +149,7 @@ fn nothing_here() -> Reply {
 }
 
 /// Whether the call carries a token that was issued and lasts.
-fn authenticated(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result<(), Reply> {
+fn authenticated(shared: &Shared, headers: &HeaderMap, subscription: &str, now: Timestamp) -> Result<(), Reply> {
     let mut world = shared.world();
     let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let expires = token.and_then(|token| world.tokens.get(token).copied());
@@ -147,12 +160,18 @@ fn authenticated(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result
         (None, None) => Reply::error(401, "AuthenticationFailed", "The 'Authorization' header is missing."),
     };
     world.stats.refused_tokens += 1;
+    if token.is_none()
+        && let Some(reply) = world.on_challenge.pop_front()
+    {
+        return Err(reply);
+    }
     let challenged = reply.headers.iter().any(|(name, _)| name == WWW_AUTHENTICATE.as_str());
     Err(if challenged {
         reply
     } else {
-        let challenge = "Bearer authorization_uri=\"https://login.microsoftonline.com/5d0f7a10-0000-4000-8000-00000000c001\", error=\"invalid_token\"";
-        reply.with("www-authenticate", challenge)
+        let tenant = world.tenant_of(subscription);
+        let uri = format!("https://login.microsoftonline.com/{tenant}");
+        reply.with("www-authenticate", format!("Bearer authorization_uri=\"{uri}\", error=\"invalid_token\""))
     })
 }
 

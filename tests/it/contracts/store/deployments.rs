@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use permafresh::rollout::{Deployment, Timestamp};
 use permafresh::store::{Saved, Store, Versioned};
 
-use crate::contracts::samples::{application, applied, at, deployment, in_order_of_keys, page, plan};
+use crate::contracts::samples::{after, application, at, deployment, in_order_of_keys, page, plan, succeeded};
 
 async fn save(store: &dyn Store, deployments: impl IntoIterator<Item = Deployment>) {
     let new: Vec<_> = deployments.into_iter().map(Versioned::new).collect();
@@ -124,34 +124,35 @@ pub async fn due_checks_come_the_longest_due_first_and_not_a_moment_early(open: 
     assert_eq!(due(30, 10).await, keys(&[1, 4]));
 }
 
-pub async fn a_version_applied_is_noted_without_losing_other_changes(open: impl Fn() -> Arc<dyn Store>) {
+pub async fn the_end_of_a_refresh_is_noted_without_losing_other_changes(open: impl Fn() -> Arc<dyn Store>) {
     let store = open();
-    store.record_applied(&application(1).key(), &applied(1, "1.4.0", 10)).await.unwrap();
+    let (first, second) = (succeeded(1, "1.4.0", 10), succeeded(2, "1.5.0", 11));
+    store.record_past(&application(1).key(), &first).await.unwrap();
     assert_eq!(read(&*store, 1).await, None, "noting does not make a deployment");
     save(&*store, [deployment(1)]).await;
     let before = read(&*store, 1).await.unwrap();
-    store.record_applied(&application(1).key(), &applied(1, "1.4.0", 10)).await.unwrap();
+    store.record_past(&application(1).key(), &first).await.unwrap();
     let noted = read(&*store, 1).await.unwrap();
-    assert_eq!(noted.value, Deployment { applied: Some(applied(1, "1.4.0", 10)), ..deployment(1) });
+    assert_eq!(noted.value, after(deployment(1), std::slice::from_ref(&first)));
     assert_eq!(store.save_deployments(&[before]).await.unwrap(), [Saved::Conflict], "it would undo the note");
     let changed = Deployment { event_error: Some("\"\u{1f680}\"".to_owned()), ..noted.value.clone() };
     assert!(store.save_deployments(&[noted.with(changed.clone())]).await.unwrap()[0].is_stored());
-    store.record_applied(&application(1).key(), &applied(2, "1.5.0", 11)).await.unwrap();
-    let last = read(&*store, 1).await.unwrap().value;
-    assert_eq!(last, Deployment { applied: Some(applied(2, "1.5.0", 11)), ..changed });
+    store.record_past(&application(1).key(), &second).await.unwrap();
+    assert_eq!(read(&*store, 1).await.unwrap().value, after(changed, &[first, second]));
 }
 
-pub async fn an_older_note_of_a_version_loses(open: impl Fn() -> Arc<dyn Store>) {
+pub async fn an_older_end_does_not_undo_what_was_applied_last(open: impl Fn() -> Arc<dyn Store>) {
     let store = open();
-    // One note came with the record, the other by itself.
-    save(&*store, [Deployment { applied: Some(applied(2, "1.5.0", 10)), ..deployment(1) }, deployment(2)]).await;
-    store.record_applied(&application(2).key(), &applied(2, "1.5.0", 10)).await.unwrap();
-    for number in [1, 2] {
-        let before = read(&*store, number).await;
-        store.record_applied(&application(number).key(), &applied(1, "1.4.0", 9)).await.unwrap();
-        assert_eq!(read(&*store, number).await, before);
-        store.record_applied(&application(number).key(), &applied(2, "1.5.0", 10)).await.unwrap();
-        assert_eq!(read(&*store, number).await, before, "the same note again changes nothing");
+    let (older, newer) = (succeeded(1, "1.4.0", 9), succeeded(2, "1.5.0", 10));
+    save(&*store, [deployment(1)]).await;
+    for past in [&newer, &older] {
+        store.record_past(&application(1).key(), past).await.unwrap();
+    }
+    let both = read(&*store, 1).await;
+    assert_eq!(both.as_ref().unwrap().value, after(deployment(1), &[older.clone(), newer.clone()]));
+    for past in [&newer, &older] {
+        store.record_past(&application(1).key(), past).await.unwrap();
+        assert_eq!(read(&*store, 1).await, both, "the same end again changes nothing");
     }
 }
 
@@ -161,7 +162,8 @@ pub async fn notes_and_guarded_writes_at_once_lose_nothing(open: impl Fn() -> Ar
     let writers = (0..20usize).map(|number| {
         let store = stores[number % 2].clone();
         tokio::spawn(async move {
-            store.record_applied(&application(1).key(), &applied(1, "1.4.0", number as i64)).await.unwrap();
+            let past = succeeded(u32::try_from(number).unwrap(), "1.4.0", number as i64);
+            store.record_past(&application(1).key(), &past).await.unwrap();
             loop {
                 let mut read = read(&*store, 1).await.unwrap();
                 read.value.event_error = Some(format!("{}x", read.value.event_error.unwrap_or_default()));
@@ -174,7 +176,8 @@ pub async fn notes_and_guarded_writes_at_once_lose_nothing(open: impl Fn() -> Ar
     join_all(writers).await.into_iter().for_each(Result::unwrap);
     let last = read(&*stores[0], 1).await.unwrap().value;
     assert_eq!(last.event_error.as_deref(), Some("x".repeat(20).as_str()));
-    assert_eq!(last.applied, Some(applied(1, "1.4.0", 19)));
+    let all: Vec<_> = (0..20).map(|number| succeeded(number, "1.4.0", i64::from(number))).collect();
+    assert_eq!((last.history.as_slice(), last.applied.unwrap().at), (all.as_slice(), all[19].at));
 }
 
 pub async fn deployments_gone_long_enough_are_forgotten(open: impl Fn() -> Arc<dyn Store>) {
@@ -192,7 +195,7 @@ pub async fn a_deployment_is_removed_only_as_it_was_read(open: impl Fn() -> Arc<
     assert_eq!(store.remove_deployment(&Versioned::new(deployment(1))).await.unwrap(), Saved::Conflict);
     save(&*store, [deployment(1), deployment(2)]).await;
     let stale = read(&*store, 1).await.unwrap();
-    store.record_applied(&application(1).key(), &applied(1, "1.4.0", 1)).await.unwrap();
+    store.record_past(&application(1).key(), &succeeded(1, "1.4.0", 1)).await.unwrap();
     assert_eq!(store.remove_deployment(&stale).await.unwrap(), Saved::Conflict);
     assert_eq!(store.remove_deployment(&Versioned::new(deployment(1))).await.unwrap(), Saved::Conflict);
     let fresh = read(&*store, 1).await.unwrap();

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use permafresh::rollout::{RolloutState, Standing, WantedVersion};
 use permafresh::store::{Claim, ETag, Saved, Store, StoreError, Versioned, document};
 
-use crate::contracts::samples::{applied, at, deployment, page, plan, put, refresh, rollout, rollout_id, standing};
+use crate::contracts::samples::{at, deployment, page, plan, put, refresh, rollout, rollout_id, standing, succeeded};
 
 pub async fn a_key_is_claimed_once_and_names_its_holder(open: impl Fn() -> Arc<dyn Store>) {
     let store = open();
@@ -173,7 +173,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     before.insert_refreshes(std::slice::from_ref(&ours)).await.unwrap();
     let running = put(&*before, &ours, standing(Standing::Running, at(77))).await;
     before.save_deployments(&[Versioned::new(theirs.clone())]).await.unwrap();
-    before.record_applied(&theirs.key, &applied(1, "1.4.0", 5)).await.unwrap();
+    before.record_past(&theirs.key, &succeeded(1, "1.4.0", 5)).await.unwrap();
     document::save(&*before, &Versioned::new(WantedVersion::new(plan("standard"), None))).await.unwrap();
     before.throttle("s1", at(500)).await.unwrap();
     let tally = before.tally(rollout_id(1)).await.unwrap();
@@ -187,7 +187,7 @@ pub async fn everything_is_there_after_opening_again(open: impl Fn() -> Arc<dyn 
     assert_eq!(after.tally(rollout_id(1)).await.unwrap(), tally);
     assert_eq!(after.next_wake().await.unwrap(), Some(at(77)));
     let kept = after.deployments_by_key(&[theirs.key]).await.unwrap().remove(0).unwrap();
-    assert_eq!(kept.value.applied, Some(applied(1, "1.4.0", 5)));
+    assert_eq!(kept.value.history, [succeeded(1, "1.4.0", 5)]);
     assert_eq!(document::all::<WantedVersion>(&*after, "").await.unwrap().len(), 1);
     assert_eq!(after.throttled_until("s1").await.unwrap(), Some(at(500)));
     assert!(after.save_refreshes(&[read]).await.unwrap()[0].is_stored(), "versions hold across opening");

@@ -1,0 +1,38 @@
+//! How many customers a bad permission reaches: at most the canaries, however many deployments there are.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const BAD: &str = "Microsoft.KeyVault/vaults/secrets/getSecret/action";
+
+#[tokio::test]
+async fn of_ten_thousand_deployments_a_bad_permission_reaches_the_canaries_and_nobody_else() {
+    let world = World::new().await;
+    let ids = world.deploy(10_000).await;
+    for version in ["1.5.0", "1.6.0"] {
+        world.simulator.bad_version(version, BAD);
+    }
+    for (version, strategy, canaries) in
+        [("1.5.0", Value::Null, 1), ("1.6.0", json!({"canaries": 3, "waves": ["50%"], "maxFailures": "100%"}), 3)]
+    {
+        let before = world.simulator.stats().posts;
+        let id = world.publish(json!({"version": version, "strategy": strategy})).await;
+        let halted = world.settle(id, HOUR).await;
+        assert_eq!(halted["state"], "halted", "{halted}");
+        assert!(halted["why"].as_str().unwrap().contains(BAD), "{halted}");
+        for _ in 0..48 {
+            world.advance(HOUR / 2);
+            world.run_due().await;
+        }
+        let sent = world.simulator.stats().posts - before;
+        assert!((1..=canaries).contains(&sent), "{sent} of {canaries} canaries were posted");
+        assert_eq!(world.rollout(id).await["state"], "halted", "nothing goes on by itself");
+    }
+    let reached = ids.iter().filter(|id| world.simulator.posts_of(id) > 0).count();
+    assert!(reached <= 3, "{reached} deployments were reached");
+    assert_eq!(ids.iter().filter(|id| world.simulator.refreshed_to(id).is_some()).count(), 0);
+}
