@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod check;
 pub mod commands;
+pub mod consents;
 mod dead_letters;
 pub mod dry_run;
 pub mod joining;
@@ -19,6 +20,7 @@ pub mod planning;
 pub mod polling;
 pub mod publish;
 pub mod registry;
+pub mod renewal;
 mod retention;
 pub mod schedule;
 pub mod step;
@@ -32,6 +34,7 @@ pub mod watch;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::access::gdap::Gdap;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
@@ -112,6 +115,7 @@ pub struct Engine {
     webhook: Option<Webhook>,
     claiming: tokio::sync::Mutex<()>,
     watch: Option<watch::Watch>,
+    gdap: Option<Gdap>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -138,6 +142,7 @@ impl Engine {
             config,
             webhook: None,
             watch: None,
+            gdap: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

@@ -19,6 +19,7 @@ pub mod partner;
 pub mod relationship;
 pub mod scopes;
 pub mod sign_in;
+pub mod simulator;
 
 mod trouble;
 pub mod vault;

@@ -22,7 +22,7 @@ use url::Url;
 
 use super::{LIFETIME, StoredToken, VaultError};
 use crate::access::credential::TokenSource;
-use crate::access::sdk_transport::client_options;
+use crate::access::sdk_transport::{Authority, client_options};
 use crate::clock::Clock;
 use crate::rollout::Timestamp;
 
@@ -61,7 +61,7 @@ impl KeyVault {
             None => false,
         };
         let options = SecretClientOptions {
-            client_options: client_options(http),
+            client_options: client_options(http, &Authority::default()),
             verify_challenge_resource: Some(!is_loopback),
             ..SecretClientOptions::default()
         };
