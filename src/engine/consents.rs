@@ -308,7 +308,7 @@ impl Engine {
     }
 
     /// Takes up what was lost, and what waited for us alone; how many. For RenewTokens, once it has a token again.
-    pub(super) async fn resume_consents(&self) -> Result<usize, EngineError> {
+    pub async fn resume_consents(&self) -> Result<usize, EngineError> {
         let mut resumed = 0;
         for consent in self.consents().await? {
             let is_due = match &consent.state {
