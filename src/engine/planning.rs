@@ -36,7 +36,10 @@ impl Engine {
             if let Some(why) = self.vet(&rollout.value).await? {
                 info!(rollout.id = %id, "Rollout {id} does not begin: {why}");
                 rollout.value.park(why);
-                self.store.save_rollout(&rollout).await?;
+                self.save_rollout(&mut rollout).await?;
+                return Ok(());
+            }
+            if self.park_by_lint(&mut rollout).await? {
                 return Ok(());
             }
             let whole = self.count_meant(&rollout.value.publish).await?;

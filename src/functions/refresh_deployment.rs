@@ -1,4 +1,5 @@
-//! RefreshDeployment: a message of the refresh queue: a refresh's next step, a check of one deployment, a share of looks.
+//! RefreshDeployment: a message of the refresh queue: a refresh's next step, a check of one deployment, a share of
+//! looks, a part of a sync.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
     match envelope::message(body)? {
         Message::Refresh { rollout_id, key } => Ok(app.engine.refresh_deployment(rollout_id, &key).await?),
         Message::CheckDeployment { key } => Ok(app.engine.check_deployment(&key).await?),
+        Message::SyncDeployments { run } => Ok(app.engine.go_on_with_sync(&run).await?),
         Message::PollShare { at_most } => Ok(app.engine.poll_share(at_most).await?),
         Message::Tell { note } => Ok(app.engine.tell_note(&note).await?),
         Message::PlanRollout { .. } => Err(InvocationError::WrongQueue),

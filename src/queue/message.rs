@@ -27,6 +27,11 @@ pub enum Message {
         /// The deployment.
         key: DeploymentKey,
     },
+    /// Refresh queue: go on with looking for deployments.
+    SyncDeployments {
+        /// The run.
+        run: String,
+    },
     /// Refresh queue: poll a share of what is due, since there is much of it.
     PollShare {
         /// At most so many operations.

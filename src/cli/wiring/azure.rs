@@ -15,7 +15,7 @@ use crate::access::credential::{IdentityConfig, TokenSource};
 use crate::clock::Clock;
 use crate::queue::service_bus::{ServiceBusConfig, ServiceBusCredential, ServiceBusQueue};
 use crate::settings::{
-    ConnectionIdentity, Credential, Secret, ServiceBusConnection, Settings, StorageConnection, is_loopback,
+    AppProof, ConnectionIdentity, Credential, Secret, ServiceBusConnection, Settings, StorageConnection, is_loopback,
 };
 use crate::store::tables::TablesStore;
 
@@ -54,6 +54,24 @@ impl<'a> Azure<'a> {
     /// Tokens of the identity that calls Azure Resource Manager.
     pub fn tokens(&self) -> Arc<TokenSource> {
         Arc::clone(&self.tokens)
+    }
+
+    /// Tokens of the application that watches offers, where there is one.
+    pub fn partner_center_tokens(&self) -> Option<TokenSource> {
+        let app = self.settings.partner_center.app.as_ref()?;
+        let authority = &self.settings.identity.authority_host;
+        let mut config = IdentityConfig {
+            tenant_id: Some(app.tenant_id.clone()),
+            client_id: Some(app.client_id.clone()),
+            authority_host: Some(authority.as_str().to_owned()),
+            ..IdentityConfig::default()
+        };
+        match &app.proof {
+            AppProof::Secret(secret) => config.client_secret = Some(secret.expose().to_owned()),
+            AppProof::Certificate(certificate) => config.client_certificate = Some(certificate.clone()),
+        }
+        let reach = if is_loopback(authority.url()) { Reach::ThisMachine } else { Reach::Anywhere };
+        Some(TokenSource::new(config, move || client(reach), Arc::clone(&self.clock)))
     }
 
     /// The tables of a storage account.

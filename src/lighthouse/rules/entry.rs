@@ -194,16 +194,17 @@ impl Judge<'_> {
             _ => {}
         }
         let Some(role) = self.context.roles.get(&id) else {
-            return if self.context.roles.is_complete() {
-                self.error("L04", node, format!("{id} is none of the roles that were listed"), "give a built-in role")
+            if self.context.roles.is_complete() {
+                self.error("L04", node, format!("{id} is none of the roles that were listed"), "give a built-in role");
             } else {
                 self.warn(
                     "L04",
                     node,
                     format!("{id} is none of the built-in roles of {LIST_OF}; Azure refuses custom roles"),
                     "see that it is a built-in role, or give --roles FILE from `az role definition list`",
-                )
-            };
+                );
+            }
+            return;
         };
         if !role.built_in {
             self.error(

@@ -1,8 +1,8 @@
 //! Rules L01 to L26 of contracts/access.md §3.3, for delegations that anybody wrote.
 //!
-//! A rule speaks only of what is known: what Azure computes at deployment is noted once and left alone. [`delegation`] has the
-//! rules about a delegation as a whole, [`entry`] those about one authorization, [`eligible`] those about just-in-time
-//! access, [`batch`] those about several delegations.
+//! A rule speaks only of what is known: what Azure computes at deployment is noted once and left alone. `delegation` has the
+//! rules about a delegation as a whole, `entry` those about one authorization, `eligible` those about just-in-time
+//! access, `batch` those about several delegations.
 
 mod batch;
 mod delegation;

@@ -263,7 +263,7 @@ fn l12_an_activation_lasts_from_half_an_hour_to_eight_hours() {
     let path = "$.eligibleAuthorizations[0].justInTimeAccessPolicy.maximumActivationDuration";
     let with = |duration: Value| {
         after(|value| {
-            value["eligibleAuthorizations"][0]["justInTimeAccessPolicy"]["maximumActivationDuration"] = duration
+            value["eligibleAuthorizations"][0]["justInTimeAccessPolicy"]["maximumActivationDuration"] = duration;
         })
     };
     for bad in [

@@ -75,6 +75,7 @@ fn subject(body: &str) -> (Option<&'static str>, Option<String>) {
         Ok(Message::PlanRollout { rollout_id }) => (Some("planRollout"), Some(rollout_id.to_string())),
         Ok(Message::Refresh { rollout_id, key }) => (Some("refresh"), Some(format!("{rollout_id}:{key}"))),
         Ok(Message::CheckDeployment { key }) => (Some("checkDeployment"), Some(key.to_string())),
+        Ok(Message::SyncDeployments { run }) => (Some("syncDeployments"), Some(run)),
         Ok(Message::PollShare { .. }) => (Some("pollShare"), None),
         Ok(Message::Tell { note }) => (Some("tell"), Some(note)),
         Err(_) => (None, None),

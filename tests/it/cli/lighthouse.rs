@@ -241,7 +241,8 @@ fn no_usable_answer_is_told_apart_from_no_delegation() {
     }
     let mut nobody = command(&["lighthouse", "check", SUBSCRIPTION, "--tenant", TENANT, "--principal", SERVICE]);
     let folder = tempfile::tempdir().unwrap();
-    nobody.current_dir(folder.path()).env("ARM_ENDPOINT", "http://127.0.0.1:1");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    nobody.current_dir(folder.path()).env("ARM_ENDPOINT", format!("http://{free}"));
     nobody.env("IDENTITY_ENDPOINT", azure.simulator.identity_endpoint()).env("IDENTITY_HEADER", "simulated");
     assert_eq!(run(nobody).code, 4);
 }
