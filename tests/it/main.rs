@@ -28,6 +28,7 @@ mod demo;
 mod deployments;
 mod faults;
 mod faulty_queue;
+mod gdap;
 mod handler;
 mod handler_process;
 mod host_answers;
