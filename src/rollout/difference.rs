@@ -185,7 +185,7 @@ pub fn wider(package: &Package, wanted: &Package) -> Vec<String> {
             let known = known.get(&principal).cloned().unwrap_or_default();
             // An Owner may do what a Contributor may.
             let beyond =
-                has.iter().filter(|role| !known.contains(**role) && !(**role == CONTRIBUTOR && known.contains(OWNER)));
+                has.iter().filter(|role| !(known.contains(**role) || **role == CONTRIBUTOR && known.contains(OWNER)));
             more.extend(beyond.map(|role| format!("{} for {cloud}{principal}", role_name(role))));
         }
     }

@@ -31,6 +31,7 @@ mod deployments;
 mod export;
 mod faults;
 mod faulty_queue;
+mod gdap;
 mod handler;
 mod handler_process;
 mod host_answers;

@@ -78,7 +78,7 @@ fn act(shared: &Shared, head: &Parts, call: Call, segments: &[&str], body: &str)
     let now = shared.config.clock.now();
     let token = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let state = shared.state();
-    if !token.and_then(|token| state.tokens.get(token)).is_some_and(|expires| now < *expires) {
+    if token.and_then(|token| state.tokens.get(token)).is_none_or(|expires| now >= *expires) {
         return error(401, "the token is missing, unknown or expired");
     }
     if call == Call::Product {

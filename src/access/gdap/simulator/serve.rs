@@ -111,7 +111,8 @@ impl Asked<'_> {
             "refresh_token" if state.refresh_tokens.get(value("refresh_token")) != Some(&true) => {
                 return Reply::oauth(400, "invalid_grant", 700_082);
             }
-            "refresh_token" => {}
+            // Our own identity's, for the vault; customers give it nothing.
+            "refresh_token" | "client_credentials" => {}
             "authorization_code" => {
                 let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(value("code_verifier")));
                 match state.codes.remove(value("code")) {

@@ -60,14 +60,17 @@ impl KeyVault {
             Some(url::Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
+        // The SDK insists on https, which the transport undoes for that simulator alone.
+        let authority = Authority::of(Some(url.as_str()));
+        let address = authority.for_sdk().unwrap_or_else(|| url.to_string());
         let options = SecretClientOptions {
-            client_options: client_options(http, &Authority::default()),
+            client_options: client_options(http, &authority),
             verify_challenge_resource: Some(!is_loopback),
             ..SecretClientOptions::default()
         };
         let credential = Arc::new(Lent { tokens, clock });
-        let client = SecretClient::new(url.as_str(), credential, Some(options))
-            .map_err(|error| InvalidVault(error.to_string()))?;
+        let client =
+            SecretClient::new(&address, credential, Some(options)).map_err(|error| InvalidVault(error.to_string()))?;
         Ok(Self { client, name: name.to_owned() })
     }
 

@@ -1,0 +1,68 @@
+//! No token and no secret in any log, whatever goes wrong.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use permafresh::access::gdap::scopes::Grant;
+use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::scene::{STATE_KEY, Scene, TENANT};
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn no_secret_reaches_a_log_however_much_is_logged() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let scene = Scene::new().await;
+    let engine = scene.engine();
+    engine.want_consent(TENANT, &[Grant::arm()]).await.unwrap();
+    scene.world.deliver().await;
+    engine.renew_tokens().await.unwrap();
+    for reply in
+        [Reply::oauth(400, "invalid_grant", 50_173), Reply::text(200, format!("{{\"access_token\":\"{}", scene.token))]
+    {
+        scene.simulator.on(Call::Token, [OnCall::Answer(reply)]);
+        let _ = format!("{:?}", scene.gdap().arm_token(TENANT).await);
+    }
+    let leaky = Reply::text(500, scene.token.clone());
+    scene.simulator.on(Call::WriteSecret, [OnCall::AsUsual, OnCall::Answer(leaky)]);
+    scene.world.advance(std::time::Duration::from_secs(7_200));
+    let outcome = engine.renew_tokens().await.unwrap();
+    tracing::info!("{outcome:?} {:?} {:?}", scene.gdap(), scene.gdap().broker());
+
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(text.contains("has consented") && text.contains("is renewed"), "it was logged:\n{text}");
+    let token = scene.gdap().arm_token(TENANT).await.unwrap();
+    let mut secrets =
+        vec![scene.token.clone(), token.secret().to_owned(), STATE_KEY.into(), "s3cr3t".into(), "anna@".into()];
+    secrets.push(scene.simulator.config().client_secret.clone());
+    secrets.extend(scene.simulator.versions().into_iter().map(|version| version.value));
+    for secret in secrets {
+        assert!(!text.contains(&secret), "a secret was logged");
+    }
+    assert!(!text.contains("eyJ"), "a token was logged");
+}
