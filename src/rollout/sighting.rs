@@ -194,7 +194,8 @@ mod tests {
     use super::*;
 
     fn at(minute: i64) -> Timestamp {
-        "2026-03-10T12:00:00Z".parse::<Timestamp>().unwrap() + std::time::Duration::from_secs(60 * minute.cast_unsigned())
+        "2026-03-10T12:00:00Z".parse::<Timestamp>().unwrap()
+            + std::time::Duration::from_secs(60 * minute.cast_unsigned())
     }
 
     fn id() -> ApplicationId {

@@ -44,7 +44,7 @@ impl From<String> for Status {
             "expiring" => Self::Expiring,
             "terminationRequested" | "terminating" => Self::Terminating,
             "expired" | "terminated" => Self::Ended,
-            _ => Self::Other(word.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect()),
+            _ => Self::Other(word.chars().filter(char::is_ascii_alphanumeric).take(40).collect()),
         }
     }
 }

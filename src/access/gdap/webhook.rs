@@ -218,7 +218,7 @@ impl Verifier {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| NotBelieved::Certificate("it cannot be read"))?;
         let mut organisations = parsed.subject().iter_organization();
         if !matches!(
-            (organisations.next().map(|name| name.as_str()), organisations.next()),
+            (organisations.next().map(x509_parser::prelude::AttributeTypeAndValue::as_str), organisations.next()),
             (Some(Ok(ORGANISATION)), None)
         ) {
             return Err(NotBelieved::Certificate("it belongs to somebody else"));

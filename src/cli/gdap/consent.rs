@@ -72,7 +72,7 @@ pub async fn run(args: &ConsentArgs, engine: &Engine, gdap: &Gdap) -> Result<Exi
             relationships
                 .iter()
                 .filter(|known| known.status.is_in_force())
-                .filter_map(|known| known.tenant_id())
+                .filter_map(crate::access::gdap::relationship::Relationship::tenant_id)
                 .collect()
         }
         false => args.tenants.iter().cloned().collect(),

@@ -51,7 +51,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let body = if hyper::body::Body::is_end_stream(&body) {
         Bytes::new()
     } else {
-        body.collect().await.map(|body| body.to_bytes()).unwrap_or_default()
+        body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default()
     };
     if shared.config.keep_requests > 0 {
         keep(&shared, &head);

@@ -14,8 +14,11 @@ const HEIGHT: u64 = 200;
 /// How many rows the table beside it has.
 const ROWS: usize = 12;
 
-/// What is stacked, from the bottom.
-const LAYERS: [(&str, &str, fn(&Sample) -> u64); 4] = [
+/// What is stacked: its class, its name, and how many there are.
+type Layer = (&'static str, &'static str, fn(&Sample) -> u64);
+
+/// From the bottom.
+const LAYERS: [Layer; 4] = [
     ("done", "done", |sample| sample.done),
     ("failed", "failed", |sample| sample.failed),
     ("running", "running", |sample| sample.running),
