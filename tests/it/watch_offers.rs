@@ -540,7 +540,7 @@ async fn in_doubt_something_has_changed() {
             }
             "unknown member" => scene.partner.edit_package(&next, |package| package["somethingNew"] = json!({"x": 1})),
             "unreadable member" => {
-                scene.partner.edit_package(&next, |package| package["allowedDataActions"] = json!(7))
+                scene.partner.edit_package(&next, |package| package["allowedDataActions"] = json!(7));
             }
             _ => {
                 scene.partner.publish(&Publication::live("1.4.0", STOP));

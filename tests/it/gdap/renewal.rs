@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
+use permafresh::engine::Engine;
 use permafresh::engine::renewal::Renewal;
 
 use super::scene::Scene;
@@ -32,7 +33,7 @@ async fn the_new_token_is_stored_before_the_old_one_is_switched_off() {
 async fn of_instances_at_once_one_writes() {
     let scene = Scene::new().await;
     let engines: Vec<_> = (0..8).map(|_| scene.engine()).collect();
-    let outcomes = futures_util::future::join_all(engines.iter().map(|engine| engine.renew_tokens())).await;
+    let outcomes = futures_util::future::join_all(engines.iter().map(Engine::renew_tokens)).await;
     let renewed = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Renewal::Renewed))).count();
     assert_eq!(renewed, 1, "{outcomes:?}");
     assert_eq!(enabled(&scene), [false, true]);
