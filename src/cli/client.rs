@@ -286,7 +286,7 @@ impl ApiClient {
         self.list("list the refreshes", &format!("/api/rollouts/{rollout}/refreshes{state}"), limit).await
     }
 
-    /// Gives a rollout a command: `pause`, `resume`, `cancel` or `retry`, with its query.
+    /// Gives a rollout a command: `pause`, `resume`, `approve`, `cancel` or `retry`, with its query.
     pub async fn command<T: DeserializeOwned>(
         &self,
         action: &'static str,

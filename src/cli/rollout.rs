@@ -62,8 +62,10 @@ pub enum RolloutCommand {
     },
     /// Post nothing more until resumed; what Azure has accepted is followed to its end
     Pause(One),
-    /// Go on after a pause or a halt; approve the last wave where the rollout waits for that
+    /// Go on after a pause or a halt
     Resume(One),
+    /// Let the last wave begin, where the rollout waits for approval
+    Approve(One),
     /// Call off what was not posted yet
     Cancel(One),
     /// Try again what failed, or what waits for one actor
@@ -173,6 +175,7 @@ pub async fn run(command: RolloutCommand) -> Result<Exit, Failure> {
         }
         RolloutCommand::Pause(one) => steer(one, "pause the rollout", "pause").await,
         RolloutCommand::Resume(one) => steer(one, "resume the rollout", "resume").await,
+        RolloutCommand::Approve(one) => steer(one, "approve the last wave", "approve").await,
         RolloutCommand::Cancel(one) => steer(one, "cancel the rollout", "cancel").await,
         RolloutCommand::Retry { one, actor } => {
             let word = actor.and_then(|actor| Some(actor.to_possible_value()?.get_name().to_owned()));

@@ -1,4 +1,4 @@
-//! A person steps in: pause, resume, cancel, retry. Each is exact and may be given twice.
+//! A person steps in: pause, resume, approve, cancel, retry. Each is exact and may be given twice.
 
 use tracing::info;
 
@@ -69,7 +69,7 @@ impl Engine {
         }
         let asks_planner = matches!(rollout.state, RolloutState::Planning | RolloutState::Running)
             && !rollout.walk.wave_is_planned
-            && command == Command::Resume;
+            && matches!(command, Command::Resume | Command::Approve);
         if asks_planner {
             self.send_planning_message(&rollout).await?;
         }

@@ -114,7 +114,7 @@ pub async fn refreshes(
     }))
 }
 
-/// `POST /api/rollouts/{id}/pause|resume|cancel|retry`, the last with `?actor=` or `{"actor"}`.
+/// `POST /api/rollouts/{id}/pause|resume|approve|cancel|retry`, the last with `?actor=` or `{"actor"}`.
 pub async fn command(
     Extension(app): Extension<Arc<App>>,
     Path((id, word)): Path<(String, String)>,
@@ -123,7 +123,7 @@ pub async fn command(
     body: Bytes,
 ) -> Result<Json<RolloutView>, Problem> {
     let Some(command) = Command::from_word(&word) else {
-        return Err(problem::missing("there is no such command: use pause, resume, cancel or retry"));
+        return Err(problem::missing("there is no such command: use pause, resume, approve, cancel or retry"));
     };
     let id = rollout_id(&id)?;
     let command = command_request::with_actor(command, query, &body)?;
@@ -148,6 +148,7 @@ fn audited_as(command: Command) -> &'static str {
     match command {
         Command::Pause => "rollout.pause",
         Command::Resume => "rollout.resume",
+        Command::Approve => "rollout.approve",
         Command::Cancel => "rollout.cancel",
         Command::Retry(_) => "rollout.retry",
     }

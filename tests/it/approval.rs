@@ -18,14 +18,20 @@ async fn command(world: &World, id: RolloutId, word: &str) -> Value {
     rollout
 }
 
+async fn refused(world: &World, id: RolloutId, word: &str, why: &str) {
+    let (status, problem) = world.post(&format!("/api/rollouts/{id}/{word}"), &Value::Null).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{word}: {problem}");
+    assert!(problem["detail"].as_str().unwrap().contains(why), "{problem}");
+}
+
 fn waits_for_approval(rollout: &Value, remaining: &str) {
     assert_eq!(rollout["state"], "paused", "{rollout}");
     let why = rollout["why"].as_str().unwrap();
-    assert!(why.contains("waits for approval") && why.contains(remaining) && why.contains("resume"), "{why}");
+    assert!(why.contains("waits for approval") && why.contains(remaining) && why.contains("approve it"), "{why}");
 }
 
 #[tokio::test]
-async fn the_last_wave_begins_when_a_person_resumes_and_not_before() {
+async fn the_last_wave_begins_when_a_person_approves_it_and_not_before() {
     let world = World::new().await;
     world.deploy(20).await;
     let strategy = json!({"canaries": 1, "waves": ["25%", "100%"], "approveLastWave": true});
@@ -34,8 +40,8 @@ async fn the_last_wave_begins_when_a_person_resumes_and_not_before() {
     world.advance(48 * HOUR);
     world.run_due().await;
     assert_eq!((world.simulator.stats().posts, &world.rollout(id).await["wave"]), (5, &json!(2)));
-    assert_eq!(command(&world, id, "resume").await["state"], "running");
-    assert_eq!(command(&world, id, "resume").await["state"], "running", "the same again");
+    assert_eq!(command(&world, id, "approve").await["state"], "running");
+    assert_eq!(command(&world, id, "approve").await["state"], "running", "the same again");
     let done = world.settle(id, HOUR).await;
     assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(20)), "{done}");
 }
@@ -48,7 +54,7 @@ async fn an_only_wave_is_approved_before_anybody_is_called() {
     let id = world.publish(json!({"strategy": strategy})).await;
     waits_for_approval(&world.settle(id, HOUR).await, "remaining 3 of 3");
     assert_eq!(world.simulator.stats().posts, 0);
-    command(&world, id, "resume").await;
+    command(&world, id, "approve").await;
     assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 3);
 }
 
@@ -64,9 +70,33 @@ async fn resuming_after_a_pause_is_no_approval() {
     let id = world.publish(json!({"strategy": strategy})).await;
     let over = world.settle(id, HOUR).await;
     assert!(over["why"].as_str().unwrap().contains("more than the 0 allowed"), "{over}");
+    refused(&world, id, "approve", "nothing to approve: the rollout is paused").await;
     command(&world, id, "resume").await;
     waits_for_approval(&world.settle(id, HOUR).await, "remaining 6 of 10");
+    // Somebody whose first one was not answered.
+    refused(&world, id, "resume", "use approve").await;
+    world.advance(HOUR);
+    world.run_due().await;
+    waits_for_approval(&world.rollout(id).await, "remaining 6 of 10");
     assert_eq!(world.simulator.stats().posts, 4);
+    let audit = world.get("/api/audit").await;
+    let told: Vec<_> =
+        audit["value"].as_array().unwrap().iter().map(|entry| (&entry["what"], &entry["outcome"])).collect();
+    assert!(told.contains(&(&json!("rollout.approve"), &json!("refused"))), "{audit}");
+}
+
+#[tokio::test]
+async fn where_nothing_waits_for_approval_the_state_is_named() {
+    let world = World::new().await;
+    world.deploy(2).await;
+    let id = world.publish(json!({"strategy": {"canaries": 0, "waves": ["100%"]}})).await;
+    world.run_due().await;
+    refused(&world, id, "approve", "running").await;
+    command(&world, id, "pause").await;
+    refused(&world, id, "approve", "paused").await;
+    command(&world, id, "resume").await;
+    assert_eq!(world.settle(id, HOUR).await["state"], "completed");
+    refused(&world, id, "approve", "completed").await;
 }
 
 #[tokio::test]
@@ -76,7 +106,7 @@ async fn the_pause_between_waves_and_the_wait_for_approval_run_at_once() {
     let strategy = json!({"canaries": 1, "waves": ["100%"], "approveLastWave": true, "pauseBetweenWaves": "PT1H"});
     let id = world.publish(json!({"strategy": strategy})).await;
     waits_for_approval(&world.settle(id, HOUR).await, "remaining 9 of 10");
-    command(&world, id, "resume").await;
+    command(&world, id, "approve").await;
     world.run_due().await;
     assert_eq!(world.simulator.stats().posts, 1, "approved, and the hour is not over");
     world.advance(HOUR);

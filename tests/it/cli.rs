@@ -80,6 +80,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "rollout watch",
         "rollout pause",
         "rollout resume",
+        "rollout approve",
         "rollout cancel",
         "rollout retry",
         "rollout repair",
@@ -407,7 +408,7 @@ fn one_rollout_is_shown_with_its_refreshes_and_steered() {
     let json: Value =
         serde_json::from_str(&service.run(&["rollout", "show", ROLLOUT, "--state", "failed", "--json"]).out).unwrap();
     assert_eq!(json["refreshes"][0]["error"]["code"], "ScopeLocked");
-    for command in ["pause", "resume", "cancel", "retry"] {
+    for command in ["pause", "resume", "approve", "cancel", "retry"] {
         assert_eq!(service.run(&["rollout", command, ROLLOUT]).code, 0);
         assert_eq!(service.paths().last().unwrap(), &format!("POST /api/rollouts/{ROLLOUT}/{command}"));
     }

@@ -284,6 +284,31 @@ async fn a_form_that_is_forged_or_comes_from_elsewhere_does_nothing() {
 }
 
 #[tokio::test]
+async fn the_last_wave_is_approved_by_a_button_of_its_own() {
+    let world = World::new().await;
+    world.deploy(3).await;
+    let strategy = json!({"canaries": 0, "waves": ["100%"], "approveLastWave": true});
+    let id = world.publish(json!({"strategy": strategy})).await;
+    world.settle(id, Duration::from_secs(600)).await;
+    let visit = Visit::signed_in(&world).await;
+    let page = visit.page(&format!("/rollouts/{id}")).await;
+    assert!(page.contains(r#"value="approve""#) && !page.contains(r#"value="resume""#), "{page}");
+    let confirm = visit.get(&format!("/rollouts/{id}/confirm?command=approve")).await;
+    assert!(confirm.body.contains("Approve the last wave?"), "{}", confirm.body);
+    assert!(confirm.body.contains("remaining 3 of 3"), "{}", confirm.body);
+    let command = format!("/rollouts/{id}/command");
+    let resume = format!("command=resume&token={}", confirm.token());
+    assert_eq!(visit.post(&command, &resume).await.status, StatusCode::CONFLICT);
+    assert_eq!(world.rollout(id).await["state"], "paused");
+    let approve = format!("command=approve&token={}", confirm.token());
+    let answer = visit.post(&command, &approve).await;
+    assert_eq!(answer.header("location"), format!("{HOME}/rollouts/{id}?done=approve"));
+    let page = visit.page(&format!("/rollouts/{id}?done=approve")).await;
+    assert!(page.contains("The last wave is approved."), "{page}");
+    assert_eq!(world.settle(id, Duration::from_secs(600)).await["state"], "completed");
+}
+
+#[tokio::test]
 async fn buttons_stop_everything_let_it_go_on_and_refuse_what_the_state_does_not_allow() {
     let world = World::new().await;
     world.deploy(2).await;

@@ -205,6 +205,61 @@ async fn a_retry_during_a_retry_tries_each_failure_once() {
     .await;
 }
 
+/// Paused over its budget after the first of three; the last wave needs an approval.
+async fn over_budget_before_approval() -> (Scene, RolloutId) {
+    let scene = scene(3).await;
+    for id in &scene.ids {
+        let failed = OnPost::Accept(Acceptance::ending(Outcome::failed("InternalServerError", "it broke")));
+        scene.world.simulator.on_post(id, [failed]);
+    }
+    let strategy = json!({"canaries": 0, "waves": [1, "100%"], "maxFailures": 0, "approveLastWave": true});
+    let id = scene.world.publish(json!({"strategy": strategy})).await;
+    assert_eq!(scene.world.settle(id, HOUR).await["counts"]["failed"], 1);
+    (scene, id)
+}
+
+#[tokio::test]
+async fn a_resume_that_is_given_twice_never_approves_the_last_wave() {
+    sweep(|at| async move {
+        let (scene, id) = over_budget_before_approval().await;
+        let (faults, other) = (Faults::none(), scene.sound_handler());
+        let slow = scene.handler(&faults);
+        let second = async {
+            let answer = steer(&other, id, "resume").await;
+            (answer, scene.world.settle(id, HOUR).await)
+        };
+        let both = between(&faults, at, steer(&slow, id, "resume"), second).await;
+        let Some(((late, answer), _)) = both else { return false };
+        assert!(matches!(late, StatusCode::OK | StatusCode::CONFLICT), "at step {at}: {answer}");
+        scene.world.advance(HOUR);
+        let rested = scene.world.settle(id, HOUR).await;
+        let why = rested["why"].as_str().unwrap_or_default();
+        assert!(why.contains("waits for approval"), "at step {at}: {rested}");
+        assert_eq!(scene.world.simulator.stats().posts, 1, "at step {at}");
+        true
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_approval_during_an_approval_is_one() {
+    sweep(|at| async move {
+        let (scene, id) = over_budget_before_approval().await;
+        let (faults, other) = (Faults::none(), scene.sound_handler());
+        steer(&other, id, "resume").await;
+        scene.world.settle(id, HOUR).await;
+        let slow = scene.handler(&faults);
+        let both = between(&faults, at, steer(&slow, id, "approve"), steer(&other, id, "approve")).await;
+        let Some(((first, _), (second, _))) = both else { return false };
+        assert_eq!((first, second), (StatusCode::OK, StatusCode::OK), "at step {at}");
+        let rested = scene.world.settle(id, HOUR).await;
+        assert_eq!((&rested["counts"]["failed"], &rested["wave"]), (&json!(3), &json!(2)), "at step {at}: {rested}");
+        assert_eq!(scene.world.simulator.stats().posts, 3, "at step {at}");
+        true
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_cancel_during_a_resume_and_a_resume_during_a_cancel_end_canceled() {
     for (first, second) in [("resume", "cancel"), ("cancel", "resume")] {

@@ -11,7 +11,6 @@ use crate::functions::App;
 use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutView};
 use crate::functions::wire::views;
 use crate::rollout::course::Sample;
-use crate::rollout::lifecycle::Approval;
 use crate::rollout::{
     Actor, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp,
     Version, advice,
@@ -226,7 +225,7 @@ async fn standings(app: &App, rollout: &Rollout) -> Result<Standings, EngineErro
         view: views::rollout(rollout, &tally),
         waves: waves(rollout, &tally),
         next_wave_at: rollout.next_wave_at.filter(|_| rollout.state == RolloutState::Running),
-        asks_approval: rollout.approval == Approval::Asked && matches!(rollout.state, RolloutState::Paused { .. }),
+        asks_approval: rollout.waits_for_approval(),
         note: rollout.publish.note.clone(),
         course,
     })

@@ -109,7 +109,7 @@ pub enum Approval {
     /// Nobody was asked yet.
     #[default]
     Pending,
-    /// The rollout is paused for it: resuming is approving.
+    /// The rollout is paused for it, or was when it halted.
     Asked,
     /// A person has given it.
     Given,
@@ -196,6 +196,8 @@ pub enum Command {
     Pause,
     /// Go on.
     Resume,
+    /// Let the last wave begin, where that waits for a person.
+    Approve,
     /// Call off what was not posted.
     Cancel,
     /// Try again what ended badly.
@@ -236,12 +238,26 @@ impl Retried {
 
 /// A command that the rollout's state does not allow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a rollout that is {state} cannot take the command {command}")]
-pub struct IllegalCommand {
-    /// The state's name.
-    pub state: &'static str,
-    /// The command's name.
-    pub command: &'static str,
+pub enum IllegalCommand {
+    /// The state takes no such command.
+    #[error("a rollout that is {state} cannot take the command {command}")]
+    State {
+        /// The state's name.
+        state: &'static str,
+        /// The command's name.
+        command: &'static str,
+    },
+    /// To go on is to approve, and who says *resume* may mean an earlier pause.
+    #[error(
+        "the rollout waits for the approval of its last wave, which resume does not give: use approve, or cancel it"
+    )]
+    WaitsForApproval,
+    /// Nobody asked for an approval.
+    #[error("there is nothing to approve: the rollout is {state}")]
+    NothingToApprove {
+        /// The state's name.
+        state: &'static str,
+    },
 }
 
 /// What a tally means for a rollout.
@@ -413,12 +429,17 @@ impl Rollout {
         self.publish.strategy.approve_last_wave && self.approval != Approval::Given && wave >= self.waves()
     }
 
+    /// Whether it is paused until a person approves its last wave.
+    pub fn waits_for_approval(&self) -> bool {
+        self.approval == Approval::Asked && matches!(self.state, RolloutState::Paused { .. })
+    }
+
     fn ask_approval(&mut self) {
         let (version, whole) = (self.publish.version, self.walk.whole);
         let ends = self.publish.strategy.wave_ends(whole);
         let done = ends.iter().rev().nth(1).copied().unwrap_or(0);
         let why = format!(
-            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; resume to approve it, or cancel",
+            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; approve it, or cancel",
             whole - done
         );
         self.state = RolloutState::Paused { why, on: None };
@@ -522,19 +543,25 @@ impl Rollout {
                 next.state = S::Paused { why: "paused by a command".to_owned(), on };
             }
             (S::Paused { .. } | S::Halted { .. }, Command::Pause) => return Ok(None),
+            (S::Paused { .. }, Command::Resume) if self.waits_for_approval() => {
+                return Err(IllegalCommand::WaitsForApproval);
+            }
             (S::Paused { .. } | S::Halted { .. }, Command::Resume) => {
                 next.go_on(tally, now);
             }
+            (S::Paused { .. }, Command::Approve) if self.waits_for_approval() => next.approve(now),
+            (state, Command::Approve) if self.approval == Approval::Given && !state.is_ended() => return Ok(None),
+            (state, Command::Approve) => return Err(IllegalCommand::NothingToApprove { state: state.name() }),
             (S::Waiting { .. } | S::Planning | S::Running, Command::Resume) => return Ok(None),
             (S::Canceled { .. }, Command::Cancel) => return Ok(None),
             (S::Completed, Command::Cancel | Command::Pause | Command::Resume)
             | (S::Canceled { .. }, Command::Pause | Command::Resume) => {
-                return Err(IllegalCommand { state: self.state.name(), command: command.name() });
+                return Err(IllegalCommand::State { state: self.state.name(), command: command.name() });
             }
             (_, Command::Cancel) => next.cancel(None, now),
             (S::Completed, Command::Retry(_)) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
             (S::Canceled { .. }, Command::Retry(_)) => {
-                return Err(IllegalCommand { state: self.state.name(), command: command.name() });
+                return Err(IllegalCommand::State { state: self.state.name(), command: command.name() });
             }
             // All that had failed is queued again, so whatever fails from now on counts.
             (state, Command::Retry(retried)) => {
@@ -562,11 +589,20 @@ impl Rollout {
         self.go_on(tally, now);
     }
 
+    /// Lets the last wave begin. Forgives no failure: nobody was asked that.
+    fn approve(&mut self, now: Timestamp) {
+        self.approval = Approval::Given;
+        self.state = if self.wave == 0 { RolloutState::Planning } else { RolloutState::Running };
+        if !self.walk.wave_is_planned {
+            self.ask_planner(now);
+        }
+    }
+
     fn go_on(&mut self, tally: &Tally, now: Timestamp) {
         let was_paused = matches!(self.state, RolloutState::Paused { .. });
         if self.approval == Approval::Asked {
-            // Of a halted one nobody was asked that.
-            self.approval = if was_paused { Approval::Given } else { Approval::Pending };
+            // It halted while it waited for that, so the question comes again.
+            self.approval = Approval::Pending;
         }
         if self.vetting == Vetting::Parked {
             self.vetting = Vetting::Done;
@@ -657,6 +693,7 @@ impl Command {
         match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Approve => "approve",
             Self::Cancel => "cancel",
             Self::Retry(_) => "retry",
         }
@@ -664,6 +701,8 @@ impl Command {
 
     /// The command that `word` names.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Pause, Self::Resume, Self::Cancel, Self::Retry(Retried::Failed)].into_iter().find(|c| c.name() == word)
+        [Self::Pause, Self::Resume, Self::Approve, Self::Cancel, Self::Retry(Retried::Failed)]
+            .into_iter()
+            .find(|c| c.name() == word)
     }
 }

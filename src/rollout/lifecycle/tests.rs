@@ -10,7 +10,8 @@ use super::*;
 use crate::rollout::publish::Supersede;
 use crate::rollout::{Audience, Plan, Purpose, Strategy, Target};
 
-const COMMANDS: [Command; 4] = [Command::Pause, Command::Resume, Command::Cancel, Command::Retry(Retried::Failed)];
+const COMMANDS: [Command; 5] =
+    [Command::Pause, Command::Resume, Command::Approve, Command::Cancel, Command::Retry(Retried::Failed)];
 
 fn start() -> Timestamp {
     "2026-03-10T12:00:00Z".parse().unwrap()
@@ -72,6 +73,8 @@ fn every_state() -> Vec<Rollout> {
     let planning = new_rollout(Strategy::default());
     let running = running("{}", 100, 1);
     let with = |rollout: &Rollout, state| Rollout { state, ..rollout.clone() };
+    let asked = Rollout { approval: Approval::Asked, ..with(&running, RolloutState::Paused { why: why(), on: None }) };
+    let approved = Rollout { approval: Approval::Given, ..running.clone() };
     vec![
         with(&planning, RolloutState::Waiting { on }),
         planning.clone(),
@@ -83,6 +86,9 @@ fn every_state() -> Vec<Rollout> {
         with(&running, RolloutState::Completed),
         with(&running, RolloutState::Canceled { superseded_by: None }),
         with(&running, RolloutState::Canceled { superseded_by: Some(on) }),
+        asked.clone(),
+        Rollout { wave: 0, ..asked },
+        approved,
     ]
 }
 
@@ -90,16 +96,19 @@ fn every_state() -> Vec<Rollout> {
 fn each_command_leads_where_the_table_says() {
     let unfinished = tally(&[(1, Standing::Pending, 3)]);
     let table = [
-        ("waiting", ["paused", "=", "canceled", "waiting"]),
-        ("planning", ["paused", "=", "canceled", "planning"]),
-        ("paused", ["=", "planning", "canceled", "paused"]),
-        ("paused", ["=", "waiting", "canceled", "paused"]),
-        ("running", ["paused", "=", "canceled", "running"]),
-        ("paused", ["=", "running", "canceled", "paused"]),
-        ("halted", ["=", "running", "canceled", "halted"]),
-        ("completed", ["!", "!", "!", "running"]),
-        ("canceled", ["!", "!", "=", "!"]),
-        ("canceled", ["!", "!", "=", "!"]),
+        ("waiting", ["paused", "=", "!", "canceled", "waiting"]),
+        ("planning", ["paused", "=", "!", "canceled", "planning"]),
+        ("paused", ["=", "planning", "!", "canceled", "paused"]),
+        ("paused", ["=", "waiting", "!", "canceled", "paused"]),
+        ("running", ["paused", "=", "!", "canceled", "running"]),
+        ("paused", ["=", "running", "!", "canceled", "paused"]),
+        ("halted", ["=", "running", "!", "canceled", "halted"]),
+        ("completed", ["!", "!", "!", "!", "running"]),
+        ("canceled", ["!", "!", "!", "=", "!"]),
+        ("canceled", ["!", "!", "!", "=", "!"]),
+        ("paused", ["=", "!", "running", "canceled", "paused"]),
+        ("paused", ["=", "!", "planning", "canceled", "paused"]),
+        ("running", ["paused", "=", "=", "canceled", "running"]),
     ];
     for (rollout, (state, expected)) in every_state().iter().zip(table) {
         assert_eq!(rollout.state.name(), state);
@@ -109,7 +118,8 @@ fn each_command_leads_where_the_table_says() {
                 Ok(None) => "=",
                 Err(illegal) => {
                     let words = illegal.to_string();
-                    assert!(words.contains(state) && words.contains(command.name()), "{words}");
+                    let names = words.contains(state) || illegal == IllegalCommand::WaitsForApproval;
+                    assert!(names && words.contains(command.name()), "{words}");
                     "!"
                 }
             };
@@ -150,8 +160,8 @@ fn a_state_says_why_it_stands_where_there_is_a_reason() {
     let other = Uuid::from_u128(8);
     assert_eq!(whys[0], Some(format!("waits for rollout {other} to end")));
     assert_eq!(whys[9], Some(format!("superseded by rollout {other}")));
-    assert_eq!(whys.iter().filter(|why| why.as_deref() == Some("a reason")).count(), 4);
-    assert_eq!(whys.iter().filter(|why| why.is_none()).count(), 4);
+    assert_eq!(whys.iter().filter(|why| why.as_deref() == Some("a reason")).count(), 6);
+    assert_eq!(whys.iter().filter(|why| why.is_none()).count(), 5);
 }
 
 #[test]
@@ -390,6 +400,47 @@ fn every_planning_message_has_an_id_of_its_own() {
     assert_eq!(rollout.walk.moved_at, Some(later(1)));
 }
 
+#[test]
+fn only_approve_approves_and_only_while_that_is_asked() {
+    let state = |rollout: &Rollout| rollout.state.name();
+    let rollout = running(r#"{"canaries": 0, "waves": [4, "100%"], "approveLastWave": true}"#, 10, 1);
+    let none = Tally::default();
+    let refused = Err(IllegalCommand::NothingToApprove { state: "running" });
+    assert_eq!(rollout.command(Command::Approve, &none, later(1)), refused);
+    let mut paused = rollout.command(Command::Pause, &none, later(1)).unwrap().unwrap();
+    let refused = Err(IllegalCommand::NothingToApprove { state: "paused" });
+    assert_eq!(paused.command(Command::Approve, &none, later(1)), refused, "paused, but not for that");
+    paused = paused.command(Command::Resume, &none, later(1)).unwrap().unwrap();
+    let done = tally(&[(1, Standing::Succeeded, 4)]);
+    assert_eq!(paused.review(&done, later(2)), Review::AskApproval);
+    paused.accept(&Review::AskApproval, None, later(2));
+    assert_eq!(paused.command(Command::Resume, &done, later(3)), Err(IllegalCommand::WaitsForApproval));
+    let approved = paused.command(Command::Approve, &done, later(3)).unwrap().unwrap();
+    assert_eq!((state(&approved), approved.review(&done, later(3))), ("running", Review::NextWave));
+    assert_eq!(approved.command(Command::Approve, &done, later(4)), Ok(None), "again");
+    let mut halted = paused.clone();
+    halted.accept(&Review::Halt, None, later(3));
+    let refused = Err(IllegalCommand::NothingToApprove { state: "halted" });
+    assert_eq!(halted.command(Command::Approve, &done, later(3)), refused);
+    let resumed = halted.command(Command::Resume, &done, later(4)).unwrap().unwrap();
+    assert_eq!(resumed.review(&done, later(4)), Review::AskApproval, "the question comes again");
+    let canceled = approved.command(Command::Cancel, &done, later(4)).unwrap().unwrap();
+    let refused = Err(IllegalCommand::NothingToApprove { state: "canceled" });
+    assert_eq!(canceled.command(Command::Approve, &done, later(5)), refused);
+}
+
+#[test]
+fn an_approval_forgives_no_failure() {
+    let mut rollout =
+        running(r#"{"canaries": 0, "waves": [4, "100%"], "maxFailures": 1, "approveLastWave": true}"#, 10, 1);
+    let one = tally(&[(1, Standing::Succeeded, 3), (1, Standing::Failed, 1)]);
+    assert_eq!(rollout.review(&one, later(1)), Review::AskApproval);
+    rollout.accept(&Review::AskApproval, None, later(1));
+    let approved = rollout.command(Command::Approve, &one, later(2)).unwrap().unwrap();
+    let two = tally(&[(1, Standing::Succeeded, 2), (1, Standing::Failed, 2)]);
+    assert!(matches!(approved.review(&two, later(3)), Review::Pause { .. }));
+}
+
 fn any_standing() -> impl Strategy_<Value = Standing> {
     proptest::sample::select(Standing::ALL.to_vec())
 }
@@ -399,10 +450,11 @@ fn any_counts() -> impl Strategy_<Value = Vec<(u32, Standing, u64)>> {
 }
 
 fn any_strategy() -> impl Strategy_<Value = Strategy> {
-    (0u32..6, proptest::collection::vec(1u32..60, 0..4), 0u32..8, 1u32..40, prop_oneof![Just(0u64), Just(600)]).prop_map(
-        |(canaries, waves, failures, in_flight, pause)| {
+    let waves = proptest::collection::vec(1u32..60, 0..4);
+    (0u32..6, waves, 0u32..8, 1u32..40, prop_oneof![Just(0u64), Just(600)], any::<bool>()).prop_map(
+        |(canaries, waves, failures, in_flight, pause, approve)| {
             strategy(&format!(
-                r#"{{"canaries": {canaries}, "waves": {waves:?}, "maxFailures": {failures}, "maxInFlight": {in_flight}, "pauseBetweenWaves": "PT{pause}S"}}"#
+                r#"{{"canaries": {canaries}, "waves": {waves:?}, "maxFailures": {failures}, "maxInFlight": {in_flight}, "pauseBetweenWaves": "PT{pause}S", "approveLastWave": {approve}}}"#
             ))
         },
     )
@@ -543,8 +595,14 @@ proptest! {
                         }
                         Ok(None) => {}
                         Err(illegal) => {
-                            prop_assert_eq!(illegal, IllegalCommand { state: before.state.name(), command: command.name() });
-                            prop_assert!(before.state.is_ended());
+                            let state = before.state.name();
+                            prop_assert_eq!(&illegal, &match command {
+                                Command::Approve => IllegalCommand::NothingToApprove { state },
+                                Command::Resume if before.waits_for_approval() => IllegalCommand::WaitsForApproval,
+                                _ => IllegalCommand::State { state, command: command.name() },
+                            });
+                            let is_about_the_state = matches!(illegal, IllegalCommand::State { .. });
+                            prop_assert!(before.state.is_ended() || !is_about_the_state);
                         }
                     }
                 }
@@ -602,7 +660,12 @@ proptest! {
                 let planned = tally.count(|s| s != Standing::Skipped);
                 prop_assert!(planned <= simulation.rollout.publish.strategy.canaries.count() + STAND_INS);
             }
-            simulation.rollout = simulation.rollout.command(Command::Resume, &tally, now).unwrap().unwrap();
+            let asks = simulation.rollout.waits_for_approval();
+            let command = if asks { Command::Approve } else { Command::Resume };
+            simulation.rollout = simulation.rollout.command(command, &tally, now).unwrap().unwrap();
+            if simulation.rollout.state == RolloutState::Planning {
+                simulation.rollout.begin(simulation.members.len() as u64, now);
+            }
         }
         prop_assert_eq!(&simulation.rollout.state, &RolloutState::Completed);
         prop_assert_eq!(simulation.tally().count(Standing::has_result), simulation.members.len() as u64);

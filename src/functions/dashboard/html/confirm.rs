@@ -16,7 +16,7 @@ pub fn page(standings: &Standings, command: Command, actor: &str, visitor: &Visi
     let counts = &view.counts;
     let (title, button) = match command {
         Command::Pause => ("Pause this rollout?", "Pause"),
-        Command::Resume if standings.asks_approval => ("Approve the last wave?", "Approve"),
+        Command::Approve => ("Approve the last wave?", "Approve"),
         Command::Resume => ("Resume this rollout?", "Resume"),
         Command::Cancel => ("Cancel this rollout?", "Cancel the rollout"),
         Command::Retry(_) => ("Try again what failed?", "Retry"),
@@ -27,6 +27,10 @@ pub fn page(standings: &Standings, command: Command, actor: &str, visitor: &Visi
             parts::number(counts.running + counts.verifying)
         ),
         Command::Resume => "It goes on where it stood. Failures so far count no more against its budget.".to_owned(),
+        Command::Approve => match &view.why {
+            Some(why) if standings.asks_approval => format!("The rollout {why}."),
+            _ => "Nothing waits for approval now.".to_owned(),
+        },
         Command::Cancel => format!(
             "{} that were not posted yet are called off, and it cannot be resumed. What Azure has accepted is followed to its end. The wanted version goes back to the one before.",
             parts::number(counts.queued + counts.awaiting_access)

@@ -156,7 +156,7 @@ pub fn buttons(standings: &Standings) -> Markup {
     let mut all = Vec::new();
     match view.state {
         RolloutWord::Waiting | RolloutWord::Planning | RolloutWord::Running => all.push(("pause", "Pause…")),
-        RolloutWord::Paused if standings.asks_approval => all.push(("resume", "Approve the last wave…")),
+        RolloutWord::Paused if standings.asks_approval => all.push(("approve", "Approve the last wave…")),
         RolloutWord::Paused | RolloutWord::Halted => all.push(("resume", "Resume…")),
         RolloutWord::Completed | RolloutWord::Canceled | RolloutWord::Unknown => {}
     }
@@ -179,6 +179,7 @@ fn done(command: &str) -> Option<&'static str> {
     Some(match command {
         "pause" => "It is paused: nothing more is posted. What Azure has accepted is followed to its end.",
         "resume" => "It goes on.",
+        "approve" => "The last wave is approved.",
         "cancel" => "It is canceled. What Azure has accepted is followed to its end.",
         "retry" => "What failed is queued again.",
         _ => return None,
