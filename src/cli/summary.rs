@@ -141,13 +141,13 @@ fn actions(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView]) 
     let mut groups: BTreeMap<(usize, String), Vec<(&RefreshView, ErrorView)>> = BTreeMap::new();
     for refresh in refreshes {
         let error = match (refresh.state, &refresh.error) {
-            (RefreshWord::Failed, Some(error)) => error.clone(),
+            (RefreshWord::Failed | RefreshWord::TimedOut, Some(error)) => error.clone(),
             (RefreshWord::Failed, None) => ErrorView {
                 actor: Actor::Publisher,
                 code: "Unknown".to_owned(),
                 message: "the service did not say why".to_owned(),
             },
-            (RefreshWord::TimedOut, _) => ErrorView {
+            (RefreshWord::TimedOut, None) => ErrorView {
                 actor: Actor::Microsoft,
                 code: "TimedOut".to_owned(),
                 message: "Azure accepted the refresh, but its operation never ended".to_owned(),

@@ -93,6 +93,9 @@ impl Engine {
                 until.map_or(Event::Submit, |until| Event::Delay { until })
             }
         };
+        // What is stopped waits for a person, and that ends nothing.
+        let ends = matches!(event, Event::Delay { .. }) && refresh.value.is_out_of_patience(now);
+        let event = if ends && self.is_held().await? { Event::PutBack } else { event };
         Ok(Some(Step { refresh, event, policy: self.policy_for(&rollout.value.publish.plan) }))
     }
 
@@ -197,7 +200,11 @@ fn note_end(refresh: &Refresh) {
             rollout.id = %rollout_id, deployment.key = %refresh.key, error.code = %failure.code,
             "The refresh of {application_id} to {version} failed: {}", failure.message
         ),
-        RefreshState::TimedOut => warn!(
+        RefreshState::TimedOut { failure: Some(failure) } => warn!(
+            rollout.id = %rollout_id, deployment.key = %refresh.key, error.code = %failure.code,
+            "The refresh of {application_id} to {version} timed out: {}", failure.message
+        ),
+        RefreshState::TimedOut { failure: None } => warn!(
             rollout.id = %rollout_id, deployment.key = %refresh.key,
             "The refresh of {application_id} to {version} never ended"
         ),

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The code of the error that stands for a call that was not made, since ARM wants none for the subscription yet.
 pub const HELD_BACK: &str = "HeldBack";
 
+/// The code of the failure of a refresh that was put off for so long that nobody was called.
+pub const NOT_POSTED: &str = "NotPosted";
+
 /// The code of the error that stands for a polling URL to which no token may go (contracts/arm.md §2.2).
 pub const POLLING_URL_REFUSED: &str = "PollingUrlRefused";
 

@@ -32,7 +32,7 @@ pub enum Standing {
     FailedByOffer,
     /// Called off.
     Canceled,
-    /// The operation never ended.
+    /// The operation never ended, or it could not be posted for long.
     TimedOut,
     /// Nothing to do.
     Skipped,
@@ -76,7 +76,7 @@ impl Standing {
             RefreshState::Failed { failure } if failure.actor == Actor::Offer => Self::FailedByOffer,
             RefreshState::Failed { .. } => Self::Failed,
             RefreshState::Canceled => Self::Canceled,
-            RefreshState::TimedOut => Self::TimedOut,
+            RefreshState::TimedOut { .. } => Self::TimedOut,
             RefreshState::Skipped { .. } => Self::Skipped,
             RefreshState::HandedOver { .. } => Self::HandedOver,
             RefreshState::Superseded { .. } => Self::Superseded,

@@ -148,3 +148,56 @@ async fn an_operation_that_never_ends_of_an_application_that_is_gone_is_not_post
     let done = world.settle(id, 12 * HOUR).await;
     assert_eq!((&done["counts"]["skipped"], posts(&world, &ids)), (&json!(1), vec![1]), "{done}");
 }
+
+/// Days in each of which Azure wants no calls for the deployment's subscription.
+async fn throttled_days(world: &World, id: &ApplicationId, days: u32) {
+    for _ in 0..days {
+        world.store.throttle(id.subscription(), world.now() + 48 * HOUR).await.unwrap();
+        world.advance(24 * HOUR);
+        world.run_due().await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_throttled_for_weeks_ends_its_refresh_and_the_rollout() {
+    let world = World::new().await;
+    let ids = world.deploy(1).await;
+    world.store.throttle(ids[0].subscription(), world.now() + 24 * HOUR).await.unwrap();
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    world.run_due().await;
+    throttled_days(&world, &ids[0], 20).await;
+    assert_eq!(world.rollout(id).await["counts"]["queued"], 1, "longer than a gate");
+    throttled_days(&world, &ids[0], 2).await;
+    let ended = world.settle(id, HOUR).await;
+    assert_eq!((&ended["state"], &ended["counts"]["timedOut"]), (&json!("completed"), &json!(1)), "{ended}");
+    let refresh = world.refresh_of(id, &ids[0]).await;
+    let error = &refresh["error"];
+    assert_eq!((&error["actor"], &error["code"]), (&json!("microsoft"), &json!("NotPosted")), "{refresh}");
+    assert!(error["message"].as_str().unwrap().contains("for 21 days: Azure wanted no calls"), "{refresh}");
+    assert_eq!(posts(&world, &ids), [0]);
+    world.advance(72 * HOUR);
+    retry(&world, id, "?actor=microsoft", Value::Null).await;
+    assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 1);
+}
+
+#[tokio::test]
+async fn what_is_stopped_or_paused_never_expires() {
+    for (hold, go_on) in [("stop", "start"), ("pause", "resume")] {
+        let world = World::new().await;
+        let ids = world.deploy(1).await;
+        world.store.throttle(ids[0].subscription(), world.now() + 24 * HOUR).await.unwrap();
+        let id = world.publish(json!({"strategy": one_wave()})).await;
+        world.run_due().await;
+        throttled_days(&world, &ids[0], 2).await;
+        let path = |word: &str| match word {
+            "stop" | "start" => format!("/api/{word}"),
+            _ => format!("/api/rollouts/{id}/{word}"),
+        };
+        assert_eq!(world.post(&path(hold), &json!({})).await.0, StatusCode::OK);
+        throttled_days(&world, &ids[0], 50).await;
+        assert_eq!(world.rollout(id).await["counts"]["queued"], 1, "{hold}");
+        assert_eq!(world.post(&path(go_on), &json!({})).await.0, StatusCode::OK);
+        world.advance(72 * HOUR);
+        assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 1, "{hold}");
+    }
+}

@@ -284,7 +284,7 @@ pub async fn failures(app: &App, view: &RolloutView) -> Result<Failures, EngineE
 
 fn blame(refresh: &RefreshView) -> (Actor, String, String) {
     match (refresh.state, &refresh.error) {
-        (RefreshWord::TimedOut, _) => (
+        (RefreshWord::TimedOut, None) => (
             Actor::Microsoft,
             "TimedOut".to_owned(),
             "Azure accepted the refresh, but its operation never ended.".to_owned(),

@@ -66,7 +66,8 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
                     .to_owned(),
             },
         }),
-        RefreshState::TimedOut => Some(ErrorView {
+        RefreshState::TimedOut { failure: Some(failure) } => Some(failure.clone().into()),
+        RefreshState::TimedOut { failure: None } => Some(ErrorView {
             actor: Actor::Microsoft,
             code: "TimedOut".to_owned(),
             message: "Azure accepted the refresh, and its operation never ended; neither did the one of a second try"
@@ -241,7 +242,7 @@ fn word(state: &RefreshState) -> RefreshWord {
         RefreshState::Succeeded { .. } => RefreshWord::Succeeded,
         RefreshState::Failed { .. } => RefreshWord::Failed,
         RefreshState::Canceled => RefreshWord::Canceled,
-        RefreshState::TimedOut => RefreshWord::TimedOut,
+        RefreshState::TimedOut { .. } => RefreshWord::TimedOut,
         RefreshState::Skipped { .. } => RefreshWord::Skipped,
         RefreshState::HandedOver { .. } => RefreshWord::HandedOver,
         RefreshState::Superseded { .. } => RefreshWord::Superseded,

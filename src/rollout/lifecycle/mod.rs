@@ -220,7 +220,7 @@ impl Retried {
         match self {
             Self::Failed => &[Standing::Failed, Standing::FailedByOffer, Standing::TimedOut],
             Self::Of(Actor::Offer) => &[Standing::FailedByOffer],
-            Self::Of(Actor::Publisher) => &[Standing::Failed],
+            Self::Of(Actor::Publisher) => &[Standing::Failed, Standing::TimedOut],
             Self::Of(Actor::Customer) => &[Standing::Failed, Standing::HandedOver],
             Self::Of(Actor::Microsoft) => &[Standing::Failed, Standing::TimedOut],
         }

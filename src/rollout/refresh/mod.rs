@@ -39,6 +39,9 @@ pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
 pub const DEAD_LETTERS: u32 = 10;
 /// How long after its death a message is sent again the first time; doubled each time, up to 40 minutes.
 pub const AFTER_DEATH: Duration = Duration::from_secs(5 * 60);
+/// How long it may be put off in the queue before anybody is called: throttled or lost again and again. Only while its
+/// rollout goes on, and outside gates; longer than any of those, and far longer than Azure throttles.
+pub const QUEUE_PATIENCE: Duration = Duration::from_secs(21 * 24 * 60 * 60);
 /// How many unreadable looks in a row lead to reading the application instead.
 pub const UNREADABLE_LOOKS: u32 = 5;
 
@@ -99,6 +102,9 @@ pub struct Refresh {
     /// How many of its messages nobody could work off.
     #[serde(default)]
     pub dead_letters: u32,
+    /// When to give up posting it, once it was put off; set with the first time of a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_deadline: Option<Timestamp>,
 }
 
 /// The states of design §4. Each owns what is true only in it.
@@ -168,8 +174,12 @@ pub enum RefreshState {
     },
     /// It was called off before it was posted.
     Canceled,
-    /// The operation never ended.
-    TimedOut,
+    /// The operation never ended, or it could not be posted for long.
+    TimedOut {
+        /// Why it could not be posted; `None` where it was, and its operation never ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
     /// There was nothing to do.
     Skipped {
         /// Why.
@@ -403,6 +413,7 @@ impl Refresh {
             ended_at: None,
             window_deadline: None,
             dead_letters: 0,
+            queue_deadline: None,
         }
     }
 
@@ -453,7 +464,7 @@ impl Refresh {
     pub fn waits_for(&self) -> Option<Actor> {
         match &self.state {
             RefreshState::Failed { failure } => Some(failure.actor),
-            RefreshState::TimedOut => Some(Actor::Microsoft),
+            RefreshState::TimedOut { failure } => Some(failure.as_ref().map_or(Actor::Microsoft, |f| f.actor)),
             RefreshState::HandedOver { .. } => Some(Actor::Customer),
             _ => None,
         }
@@ -464,11 +475,16 @@ impl Refresh {
         let result = match &self.state {
             RefreshState::Succeeded { evidence } => PastResult::Succeeded { verified: evidence.is_verified() },
             RefreshState::Failed { failure } => PastResult::Failed { code: failure.code.clone() },
-            RefreshState::TimedOut => PastResult::TimedOut,
+            RefreshState::TimedOut { failure: None } => PastResult::TimedOut,
             _ => return None,
         };
         let Self { version, rollout_id, generation, .. } = *self;
         Some(PastRefresh { version, rollout_id, generation, at: now, result })
+    }
+
+    /// Whether it has been put off for so long that it ends at the next time.
+    pub fn is_out_of_patience(&self, now: Timestamp) -> bool {
+        self.queue_deadline.is_some_and(|deadline| deadline <= now)
     }
 
     fn patience(&self) -> Duration {
@@ -500,7 +516,7 @@ impl RefreshState {
             Self::Succeeded { .. } => "succeeded",
             Self::Failed { .. } => "failed",
             Self::Canceled => "canceled",
-            Self::TimedOut => "timedOut",
+            Self::TimedOut { .. } => "timedOut",
             Self::Skipped { .. } => "skipped",
             Self::HandedOver { .. } => "handedOver",
             Self::Superseded { .. } => "superseded",

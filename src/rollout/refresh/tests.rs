@@ -338,7 +338,81 @@ fn an_operation_that_never_ends_is_posted_again_once_and_then_timed_out() {
             refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
         }
     }
-    assert_eq!(refresh.state, RefreshState::TimedOut);
+    assert_eq!(refresh.state, RefreshState::TimedOut { failure: None });
+}
+
+/// Puts a queued refresh off by an hour at a time, from the given hour on; the hour at which that ended it, if it did.
+fn put_off(refresh: &mut Refresh, hours: std::ops::Range<u64>) -> Option<u64> {
+    for hour in hours {
+        let now = start() + minutes(60 * hour);
+        *refresh = refresh.apply(Event::Delay { until: now + minutes(60) }, now, &policy()).unwrap().0;
+        if refresh.state.is_terminal() {
+            return Some(hour);
+        }
+    }
+    None
+}
+
+#[test]
+fn one_that_is_put_off_again_and_again_is_timed_out_in_words_after_three_weeks() {
+    let mut refresh = walk([(0, Event::Release)]).0;
+    assert_eq!(put_off(&mut refresh, 0..21 * 24), None);
+    assert_eq!(put_off(&mut refresh, 21 * 24..30 * 24), Some(21 * 24));
+    let RefreshState::TimedOut { failure: Some(failure) } = &refresh.state else { panic!("{:?}", refresh.state) };
+    assert_eq!((failure.actor, failure.code.as_str()), (Actor::Microsoft, "NotPosted"));
+    assert!(failure.message.contains("for 21 days: Azure wanted no calls"), "{}", failure.message);
+    assert_eq!((refresh.waits_for(), refresh.wake_at(), refresh.attempts), (Some(Actor::Microsoft), None, 0));
+    let now = start() + minutes(60 * 24 * 40);
+    let (again, _) = refresh.apply(Event::Retry, now, &policy()).unwrap();
+    let (again, _) = again.apply(Event::Release, now, &policy()).unwrap();
+    let (again, next) = again.apply(Event::Delay { until: now + minutes(1) }, now, &policy()).unwrap();
+    assert_eq!(
+        (again.state.name(), next),
+        ("queued", Next::Send { at: Some(now + minutes(1)) }),
+        "a deadline of its own"
+    );
+}
+
+#[test]
+fn time_in_a_rollout_that_does_not_go_on_in_a_window_or_after_an_answer_counts_for_nothing() {
+    let throttled = || answered(SubmitAnswer::Retry { error: error(429, "TooManyRequests"), wait: None });
+    let answer = |refresh: &Refresh, now| {
+        let (refresh, _) = refresh.apply(Event::Submit, now, &policy()).unwrap();
+        refresh.apply(throttled(), now, &policy()).unwrap().0
+    };
+    let back = |refresh: &Refresh, event, now| {
+        let (refresh, _) = refresh.apply(event, now, &policy()).unwrap();
+        refresh.apply(Event::Release, now, &policy()).unwrap().0
+    };
+    type Between<'b> = &'b dyn Fn(&Refresh, Timestamp) -> Refresh;
+    let betweens: [Between<'_>; 3] = [
+        &|refresh, now| back(refresh, Event::PutBack, now),
+        &|refresh, now| back(refresh, Event::AwaitWindow { opens_at: now + minutes(60) }, now),
+        &|refresh, now| answer(refresh, now),
+    ];
+    for between in betweens {
+        let mut refresh = walk([(0, Event::Release)]).0;
+        assert_eq!(put_off(&mut refresh, 0..20 * 24), None);
+        refresh = between(&refresh, start() + minutes(60 * 20 * 24));
+        assert_eq!(refresh.queue_deadline, None);
+        assert_eq!(put_off(&mut refresh, 20 * 24 + 1..41 * 24), None);
+    }
+    let waiting = planned();
+    let (same, _) = waiting.apply(Event::PutBack, start() + minutes(60 * 24 * 365), &policy()).unwrap();
+    assert_eq!(same, waiting, "who waits for a place has no deadline");
+}
+
+#[test]
+fn whose_worker_dies_each_time_is_timed_out_as_ours_to_look_into() {
+    let mut refresh = walk([(0, Event::Release)]).0;
+    let mut now = start();
+    while !refresh.state.is_terminal() {
+        assert!(now <= start() + QUEUE_PATIENCE + 2 * LEASE, "it never ends: {refresh:?}");
+        refresh = refresh.apply(Event::Submit, now, &policy()).unwrap().0;
+        now += LEASE;
+        refresh = refresh.apply(Event::Overdue, now, &policy()).unwrap().0;
+    }
+    assert_eq!(refresh.waits_for(), Some(Actor::Publisher));
 }
 
 #[test]

@@ -4,14 +4,30 @@ use std::time::Duration;
 
 use super::{
     AFTER_DEATH, CLAIM, DEAD_LETTERS, Event, Evidence, GATE_GAP, Gate, IllegalEvent, LEASE, Next, OPERATION_DEADLINE,
-    Policy, Question, Refresh, RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS, VERIFY_DEADLINE,
+    Policy, QUEUE_PATIENCE, Question, Refresh, RefreshState, SECOND_LOOK, SkipReason, UNREADABLE_LOOKS,
+    VERIFY_DEADLINE,
 };
-use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN};
+use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN, NOT_POSTED};
 use crate::rollout::hand_over::HandOver;
 use crate::rollout::openness;
 use crate::rollout::{
     Actor, Failure, Monitor, Operation, Phase, PollAnswer, ReadAnswer, RemoteError, RetryPolicy, SubmitAnswer,
     Timestamp, Way,
+};
+
+/// Why nobody was called, and who has to look into it.
+struct Cause {
+    actor: Actor,
+    words: &'static str,
+}
+
+const THROTTLED: Cause = Cause {
+    actor: Actor::Microsoft,
+    words: "Azure wanted no calls for its subscription, or never said whether the application is still there; see whether something else calls for that subscription all the time, then retry",
+};
+const LOST: Cause = Cause {
+    actor: Actor::Publisher,
+    words: "its messages were lost, or whoever took it died before Azure had answered; the service's log says why",
 };
 
 impl Refresh {
@@ -23,12 +39,13 @@ impl Refresh {
             (S::Queued { attempt, due: None }, Event::Release) => next.queue(*attempt, now, None),
             (S::Queued { due: Some(_), .. }, Event::Release) => Next::Nothing,
             (S::Queued { attempt, due: Some(_) }, Event::PutBack) => {
+                next.queue_deadline = None;
                 next.state = S::Queued { attempt: *attempt, due: None };
                 Next::Nothing
             }
             (S::Queued { due: None, .. }, Event::PutBack) => Next::Nothing,
             (S::Queued { attempt, due: Some(due) }, Event::Delay { until }) if until > *due => {
-                next.queue(*attempt, now, Some(until))
+                next.put_off(*attempt, now, Some(until), &THROTTLED)
             }
             (S::Queued { .. }, Event::Delay { .. }) => Next::Nothing,
             (S::Queued { attempt, due: Some(_) }, Event::AwaitWindow { opens_at }) => {
@@ -54,7 +71,7 @@ impl Refresh {
             // A message that comes before its time, after its place was given back: the stored state decides.
             (S::Queued { .. }, Event::Submit) => Next::Nothing,
             (S::Queued { attempt, due: Some(due) }, Event::Overdue) if *due + self.patience() <= now => {
-                next.queue(*attempt, now, None)
+                next.put_off(*attempt, now, None, &LOST)
             }
             (S::Queued { .. }, Event::Overdue) => Next::Nothing,
             (S::Queued { .. }, Event::Skip { why }) => next.end(S::Skipped { why }, now),
@@ -65,11 +82,12 @@ impl Refresh {
             }
             (S::Submitting { attempt, .. }, Event::Withdraw) => {
                 next.attempts = self.attempts.saturating_sub(1);
+                next.queue_deadline = None;
                 next.state = S::Queued { attempt: *attempt, due: None };
                 Next::Nothing
             }
             (S::Submitting { attempt, lease_until }, Event::Overdue) if *lease_until <= now => {
-                next.queue(*attempt, now, None)
+                next.put_off(*attempt, now, None, &LOST)
             }
             (S::Submitting { .. }, Event::Overdue) => Next::Nothing,
 
@@ -126,7 +144,9 @@ impl Refresh {
                 Event::Cancel | Event::Supersede { .. } | Event::PutBack,
             ) => Next::Nothing,
 
-            (S::Failed { .. } | S::TimedOut | S::Canceled | S::HandedOver { .. }, Event::Retry) => next.start_over(),
+            (S::Failed { .. } | S::TimedOut { .. } | S::Canceled | S::HandedOver { .. }, Event::Retry) => {
+                next.start_over()
+            }
             (state, Event::Rejoin) if state.is_terminal() => next.start_over(),
             (_, Event::Rejoin) => Next::Nothing,
             (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),
@@ -142,6 +162,7 @@ impl Refresh {
 
     /// Parks it until the window opens, unless none could be used for long.
     fn await_window(&mut self, attempt: u32, opens_at: Timestamp, now: Timestamp) -> Next {
+        self.queue_deadline = None;
         let deadline = *self.window_deadline.get_or_insert(now + openness::PATIENCE);
         if deadline <= now {
             return self.end(RefreshState::Skipped { why: SkipReason::MissedWindow }, now);
@@ -174,8 +195,21 @@ impl Refresh {
         self.resend = 0;
         self.window_deadline = None;
         self.dead_letters = 0;
+        self.queue_deadline = None;
         self.state = RefreshState::Queued { attempt: 1, due: None };
         Next::Nothing
+    }
+
+    /// Queues the attempt once more although nobody was called, until that has gone on for too long.
+    fn put_off(&mut self, attempt: u32, now: Timestamp, at: Option<Timestamp>, cause: &Cause) -> Next {
+        let deadline = *self.queue_deadline.get_or_insert(now + QUEUE_PATIENCE);
+        if deadline > now {
+            return self.queue(attempt, now, at);
+        }
+        let days = QUEUE_PATIENCE.as_secs() / (24 * 60 * 60);
+        let message = format!("it could not be posted for {days} days: {}", cause.words);
+        let failure = Failure { actor: cause.actor, code: NOT_POSTED.to_owned(), message };
+        self.end(RefreshState::TimedOut { failure: Some(failure) }, now)
     }
 
     /// Queues the attempt and sends its message, which needs an id of its own if one was sent before.
@@ -188,6 +222,9 @@ impl Refresh {
     fn answered(&mut self, attempt: u32, answer: SubmitAnswer, now: Timestamp, policy: &Policy) -> Next {
         if !matches!(answer, SubmitAnswer::NotFound { .. }) {
             self.missing = 0;
+        }
+        if !matches!(&answer, SubmitAnswer::Retry { error, .. } if error.is_held_back()) {
+            self.queue_deadline = None;
         }
         match answer {
             SubmitAnswer::Accepted { mut operation, wait } => {
@@ -211,7 +248,7 @@ impl Refresh {
             // Nobody was called, so nothing is spent.
             SubmitAnswer::Retry { error, wait } if error.is_held_back() => {
                 let at = now + RetryPolicy::POST.wait(1, wait, &self.seed());
-                self.queue(attempt, now, Some(at))
+                self.put_off(attempt, now, Some(at), &THROTTLED)
             }
             SubmitAnswer::Retry { error, wait } => {
                 self.last_error = Some(error.clone());
@@ -442,7 +479,7 @@ impl Refresh {
     /// Posts again, at most once (contracts/arm.md §2.4).
     fn repost(&mut self, attempt: u32, now: Timestamp) -> Next {
         if self.reposted {
-            return self.end(RefreshState::TimedOut, now);
+            return self.end(RefreshState::TimedOut { failure: None }, now);
         }
         self.reposted = true;
         self.queue(attempt + 1, now, None)

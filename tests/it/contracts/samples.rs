@@ -118,7 +118,7 @@ pub fn standing(standing: Standing, wake: Timestamp) -> RefreshState {
         Standing::Failed => RefreshState::Failed { failure: failure(Actor::Customer) },
         Standing::FailedByOffer => RefreshState::Failed { failure: failure(Actor::Offer) },
         Standing::Canceled => RefreshState::Canceled,
-        Standing::TimedOut => RefreshState::TimedOut,
+        Standing::TimedOut => RefreshState::TimedOut { failure: None },
         Standing::Skipped => RefreshState::Skipped { why: SkipReason::AlreadyApplied },
         Standing::HandedOver => {
             let (bash, powershell) = ("az rest --url 'x'".to_owned(), "az rest --url '\"x\"'".to_owned());
