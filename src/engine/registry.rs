@@ -60,6 +60,19 @@ pub struct Imported {
     pub imported: usize,
     /// Known ones.
     pub updated: usize,
+    /// Those that have other maintenance windows than before.
+    pub windows_set: usize,
+    /// Those that have no maintenance windows any more.
+    pub windows_lifted: usize,
+}
+
+impl std::ops::AddAssign for Imported {
+    fn add_assign(&mut self, other: Self) {
+        self.imported += other.imported;
+        self.updated += other.updated;
+        self.windows_set += other.windows_set;
+        self.windows_lifted += other.windows_lifted;
+    }
 }
 
 /// How many deployments are written at once.
@@ -131,7 +144,7 @@ impl Engine {
         }
         let keys: Vec<DeploymentKey> = lines.keys().cloned().collect();
         let known = self.store.deployments_by_key(&keys).await?;
-        let (mut writes, mut joiners) = (Vec::new(), Vec::new());
+        let (mut writes, mut joiners, mut windows_changed) = (Vec::new(), Vec::new(), Vec::new());
         for (key, known) in keys.iter().zip(known) {
             let lines = &lines[key];
             let before = known.as_ref().map(|known| known.value.clone());
@@ -149,13 +162,15 @@ impl Engine {
             } else {
                 deployment.value.updated_at = now;
                 joiners.extend(deployment.value.joiner_after(before.as_ref(), now));
+                let windows_before = before.map(|before| before.maintenance_windows).unwrap_or_default();
+                windows_changed.push(windows_before != deployment.value.maintenance_windows);
                 writes.push(deployment);
             }
         }
         self.expect_joiners(joiners).await?;
         let saved = self.store.save_deployments(&writes).await?;
         let (mut again, mut messages) = (Vec::new(), Vec::new());
-        for (saved, write) in saved.iter().zip(&writes) {
+        for ((saved, write), windows_changed) in saved.iter().zip(&writes).zip(windows_changed) {
             let lines = &lines[&write.value.key];
             if !saved.is_stored() {
                 again.extend(lines);
@@ -164,6 +179,11 @@ impl Engine {
             let new = usize::from(write.etag.is_none());
             imported.imported += new;
             imported.updated += lines.len() - new;
+            match write.value.maintenance_windows.is_empty() {
+                _ if !windows_changed => {}
+                true => imported.windows_lifted += 1,
+                false => imported.windows_set += 1,
+            }
             let asks = write.value.plan.is_none() || !write.value.confirmed;
             messages.extend(check_message(&write.value, now).filter(|_| asks));
         }

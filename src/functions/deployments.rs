@@ -19,6 +19,7 @@ use super::wire::sync_view::SyncView;
 use super::wire::{export, problem, views};
 use crate::engine::EngineError;
 use crate::engine::audit::Act;
+use crate::engine::registry::Imported;
 use crate::engine::sync::SyncError;
 use crate::rollout::{Deployment, DeploymentKey, Hold, Plan, Timestamp};
 
@@ -218,31 +219,35 @@ pub async fn import(
     let rows = Rows::read(&headers, &body)?;
     let act = Act { who: caller.who(), what: "deployments.import", on: None, from: None, why: None };
     let work = async {
-        let result = take(&app, rows).await?;
-        let ImportResult { imported, updated, rejected } = &result;
-        let to = format!("{imported} imported, {updated} updated, {} rejected", rejected.len());
+        let (taken, rejected) = take(&app, rows).await?;
+        let Imported { imported, updated, windows_set, windows_lifted } = taken;
+        let mut to = format!("{imported} imported, {updated} updated, {} rejected", rejected.len());
+        for (count, what) in
+            [(windows_set, "set"), (windows_lifted, "lifted")].into_iter().filter(|(count, _)| *count > 0)
+        {
+            to.push_str(&format!(", maintenance windows of {count} {what}"));
+        }
+        let result = ImportResult { imported: imported as u64, updated: updated as u64, rejected };
         Ok::<_, EngineError>((result, Some(to)))
     };
     Ok(Json(app.engine.audited(act, work).await?))
 }
 
-async fn take(app: &App, mut rows: Rows<'_>) -> Result<ImportResult, EngineError> {
-    let mut result = ImportResult::default();
+async fn take(app: &App, mut rows: Rows<'_>) -> Result<(Imported, Vec<RejectedRow>), EngineError> {
+    let (mut taken, mut rejected) = (Imported::default(), Vec::new());
     loop {
         let mut imports = Vec::new();
         let read = rows.by_ref().take(IMPORT_BATCH).fold(0, |read, (line, row)| {
             match row {
                 Ok(import) => imports.push(import),
-                Err(why) => result.rejected.push(RejectedRow { line, why }),
+                Err(why) => rejected.push(RejectedRow { line, why }),
             }
             read + 1
         });
         if read == 0 {
-            return Ok(result);
+            return Ok((taken, rejected));
         }
-        let imported = app.engine.import(imports).await?;
-        result.imported += imported.imported as u64;
-        result.updated += imported.updated as u64;
+        taken += app.engine.import(imports).await?;
     }
 }
 
