@@ -100,6 +100,30 @@ async fn people_are_told_when_a_rollout_starts_stops_goes_on_and_ends() {
 }
 
 #[tokio::test]
+async fn a_last_wave_that_waits_for_approval_is_told_as_a_pause_that_needs_a_person() {
+    let (world, receiver) = world().await;
+    world.deploy(3).await;
+    let strategy = json!({"canaries": 1, "waves": ["100%"], "approveLastWave": true});
+    let id = world.publish(json!({"strategy": strategy})).await;
+    assert_eq!(world.settle(id, HOUR).await["state"], "paused");
+    world.run_due().await;
+    let events = receiver.events();
+    let (_, _, paused) = events.iter().find(|(_, what, _)| what == "rollout.paused").expect("it is told");
+    assert_eq!(paused["data"]["needsPerson"], true);
+    let why = paused["data"]["why"].as_str().unwrap();
+    assert!(why.contains("waits for approval") && why.contains("remaining 2 of 3"), "{paused}");
+    world.advance(48 * HOUR);
+    world.run_due().await;
+    assert_eq!(receiver.types().len(), 2, "told once, with its beginning");
+    world.post(&format!("/api/rollouts/{id}/approve"), &json!({})).await;
+    assert_eq!(world.settle(id, HOUR).await["state"], "completed");
+    world.run_due().await;
+    let mut told = receiver.types();
+    told.sort();
+    assert_eq!(told, ["rollout.completed", "rollout.paused", "rollout.resumed", "rollout.started"]);
+}
+
+#[tokio::test]
 async fn a_halt_is_told_with_the_offending_action() {
     let (world, receiver) = world().await;
     world.deploy(2).await;
