@@ -183,23 +183,27 @@ pub async fn report(
     let rollout = stored(&app, id).await?;
     let (content_type, body) = match query.format.as_deref() {
         None | Some("json") => ("application/json", Body::from_stream(report::json(app, rollout))),
-        Some("csv") => ("text/csv; charset=utf-8", Body::from_stream(report::csv(app, id))),
+        Some("csv") => ("text/csv; charset=utf-8", Body::from_stream(report::csv(app, &rollout))),
         Some(_) => return Err(problem::invalid_field("format", "expected json or csv")),
     };
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
 }
 
 async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
-    match app.engine.store().rollout(id).await? {
-        Some(rollout) => {
-            let changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
-            Ok(RolloutView { changes, ..view(app, &rollout.value).await? })
-        }
+    match find(app, id).await? {
+        Some(rollout) => Ok(rollout),
         None => Err(problem::missing(format!("there is no rollout {id}"))),
     }
 }
 
-async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, Problem> {
+/// One rollout, with what keeps it from posting and what it changes.
+pub async fn find(app: &App, id: RolloutId) -> Result<Option<RolloutView>, EngineError> {
+    let Some(rollout) = app.engine.store().rollout(id).await? else { return Ok(None) };
+    let changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
+    Ok(Some(RolloutView { changes, ..view(app, &rollout.value).await? }))
+}
+
+async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, EngineError> {
     let mut view = views::rollout(rollout, &app.engine.store().tally(rollout.id).await?);
     if !rollout.state.is_ended() {
         view.held_by = held_by(app).await?;
@@ -207,7 +211,7 @@ async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, Problem> {
     Ok(view)
 }
 
-async fn held_by(app: &App) -> Result<Vec<HeldByView>, Problem> {
+async fn held_by(app: &App) -> Result<Vec<HeldByView>, EngineError> {
     Ok(app.engine.held_by().await?.into_iter().map(views::held_by).collect())
 }
 

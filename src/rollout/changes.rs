@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::difference::SettingChange;
 use super::watch::Snapshot;
 use super::{Difference, RolloutId, Version};
 
@@ -68,6 +69,37 @@ impl Changes {
         let mut also_compared: Vec<_> = compared.into_iter().map(|(version, _)| version).collect();
         also_compared.sort_unstable();
         Self { rollout_id, against, difference, also_compared, doubts }
+    }
+
+    /// What is different, and what is in doubt, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let difference = &self.difference;
+        let mut lines = Vec::new();
+        if self.against.is_some() {
+            let lists = [
+                ("control action", &difference.control_actions),
+                ("data action", &difference.data_actions),
+                ("authorization of", &difference.authorizations),
+            ];
+            for (what, entries) in lists {
+                lines.extend(entries.added.iter().map(|entry| format!("+ {what} {entry}")));
+                lines.extend(entries.removed.iter().map(|entry| format!("- {what} {entry}")));
+            }
+            for role in &difference.roles {
+                let (before, after) = (role.before.join(", "), role.after.join(", "));
+                lines.push(format!("~ {}: {before} is now {after}", role.principal));
+            }
+            let frozen = " (no refresh can bring it: that takes a new plan)";
+            for (settings, remark) in [(&difference.settings, ""), (&difference.impossible, frozen)] {
+                let line = |c: &SettingChange| format!("~ {}: {} is now {}{remark}", c.name, c.before, c.after);
+                lines.extend(settings.iter().map(line));
+            }
+            if lines.is_empty() {
+                lines.push("nothing".to_owned());
+            }
+        }
+        lines.extend(self.doubts.iter().map(|doubt| format!("? {doubt}")));
+        lines
     }
 
     /// Why no refresh would bring anybody anything; `None` if one may.

@@ -201,6 +201,47 @@ async fn a_refresh_waits_for_its_window_outside_its_wave_and_spends_nothing() {
     assert_eq!((&rollout["state"], &rollout["counts"]["succeeded"]), (&json!("completed"), &json!(4)));
 }
 
+/// The cells of an answer in CSV: by application and by the name of the column.
+async fn cells(world: &World, request: Request<Body>) -> impl Fn(usize, &str) -> String {
+    let (status, csv) = world.request(request).await;
+    assert_eq!(status, StatusCode::OK, "{csv}");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let heads = reader.headers().unwrap().clone();
+    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+    move |number, name| {
+        let at = heads.iter().position(|head| head == name).unwrap_or_else(|| panic!("{name} is not in {heads:?}"));
+        rows.iter().find(|row| row[0] == application(number).to_string()).expect("each is there")[at].to_owned()
+    }
+}
+
+#[tokio::test]
+async fn dry_run_and_report_say_as_csv_what_holds_everything_and_when_windows_open() {
+    let world = World::new().await;
+    world.deploy(2).await;
+    let day = (world.now() + 3 * DAY).format("%a").to_string().to_lowercase();
+    set_windows(&world, 0, json!([{"days": [day], "start": "03:00", "duration": "PT2H"}])).await;
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    world.settle(id, HOUR).await;
+    world.post("/api/stop", &json!({"why": "lost access"})).await;
+
+    let repair = publish(json!({"purpose": "repair", "supersede": true}));
+    let (_, run) = world.post("/api/rollouts?dryRun=true", &repair).await;
+    let opens_at = run["called"].as_array().unwrap().iter().find_map(|call| call["opensAt"].as_str()).unwrap();
+    let request = Request::post("/api/rollouts?dryRun=true&format=csv").body(repair.to_string().into()).unwrap();
+    let cell = cells(&world, request).await;
+    let of = |number| ["plan", "opensAt", "heldBy", "refused"].map(|name| cell(number, name));
+    assert_eq!(of(0), ["call", opens_at, "stop: lost access", ""]);
+    assert_eq!(of(1), ["call", "", "stop: lost access", ""]);
+
+    let refresh = world.refresh_of(id, &application(0)).await;
+    assert_eq!(refresh["opensAt"], opens_at);
+    let request = Request::get(format!("/api/rollouts/{id}/report?format=csv")).body(Body::empty()).unwrap();
+    let cell = cells(&world, request).await;
+    let of = |number| ["state", "opensAt", "nextLook", "heldBy", "rolloutState"].map(|name| cell(number, name));
+    assert_eq!(of(0), ["awaitingAccess", opens_at, opens_at, "stop: lost access", "running"]);
+    assert_eq!(of(1), ["succeeded", "", "", "stop: lost access", "running"]);
+}
+
 #[tokio::test]
 async fn a_refresh_that_can_use_no_window_is_skipped_in_the_end() {
     let world = World::new().await;
@@ -236,6 +277,31 @@ async fn bad_windows_are_refused_with_their_line_and_an_empty_list_lifts_them() 
     assert_eq!(world.get(&path).await["maintenanceWindows"].as_array().map(Vec::len), Some(1));
     set_windows(&world, 0, json!([])).await;
     assert_eq!(world.get(&path).await["maintenanceWindows"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_import_says_in_the_audit_list_whose_maintenance_windows_it_has_changed() {
+    let world = World::new().await;
+    world.deploy(3).await;
+    let windows = json!([{"days": ["sat"], "start": "22:00", "duration": "PT1H"}]);
+    let rows = |windows: [&Value; 3]| {
+        let row = |(number, windows): (usize, &Value)| json!({"applicationId": application(number), "maintenanceWindows": windows});
+        windows.into_iter().enumerate().map(row).collect::<Value>()
+    };
+    for round in
+        [[&windows, &windows, &json!([])], [&windows, &json!([]), &json!([])], [&windows, &json!([]), &json!([])]]
+    {
+        let request = Request::put("/api/deployments").header("content-type", "application/json");
+        assert_eq!(world.request(request.body(rows(round).to_string().into()).unwrap()).await.0, StatusCode::OK);
+        world.advance(Duration::from_secs(1));
+    }
+    let told: Vec<_> = audit(&world).await.iter().map(|entry| entry["to"].as_str().unwrap().to_owned()).collect();
+    let expected = [
+        "0 imported, 3 updated, 0 rejected",
+        "0 imported, 3 updated, 0 rejected, maintenance windows of 1 lifted",
+        "0 imported, 3 updated, 0 rejected, maintenance windows of 2 set",
+    ];
+    assert_eq!(told[..3], expected);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use azure_core::credentials::{AccessToken, Secret, TokenCredential, TokenRequestOptions};
 use azure_core::time::OffsetDateTime;
 use permafresh::access::credential::TokenSource;
@@ -571,6 +572,18 @@ async fn a_frozen_setting_that_changed_is_named_as_impossible() {
     let report =
         scene.world.get(&format!("/api/rollouts/{}/report?format=json", rollout["id"].as_str().unwrap())).await;
     assert_eq!(report["rollout"]["changes"], rollout["changes"]);
+}
+
+#[tokio::test]
+async fn the_csv_report_says_in_words_what_the_version_changes() {
+    let scene = Scene::settled().await;
+    scene.partner.publish(&Publication::live("1.5.0", STOP));
+    scene.look().await;
+    let id = scene.newest().await;
+    scene.world.settle(id, HOUR).await;
+    let request = Request::get(format!("/api/rollouts/{id}/report?format=csv")).body(Body::empty()).unwrap();
+    let (_, csv) = scene.world.request(request).await;
+    assert!(csv.contains(&format!("since 1.4.0; + control action {STOP}; - control action {RESTART}")), "{csv}");
 }
 
 #[tokio::test]

@@ -15,11 +15,11 @@ use super::html::entry::{self, Message};
 use super::html::{self, Nav};
 use super::load;
 use crate::engine::EngineError;
-use crate::functions::App;
 use crate::functions::wire::Reason;
 use crate::functions::wire::api::RefreshWord;
 use crate::functions::wire::report;
 use crate::functions::wire::views;
+use crate::functions::{App, rollouts};
 use crate::rollout::{DeploymentKey, Plan, RolloutId};
 use crate::store::{PageRequest, StoreError};
 
@@ -93,14 +93,12 @@ pub async fn rollout(
 /// The report of a rollout as CSV, streamed.
 pub async fn report(Extension(app): Extension<Arc<App>>, Path(id): Path<String>) -> Result<Response, Refused> {
     let id = rollout_id(&id)?;
-    if app.engine.store().rollout(id).await?.is_none() {
-        return Err(no_rollout());
-    }
+    let Some(rollout) = rollouts::find(&app, id).await? else { return Err(no_rollout()) };
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"rollout-{id}.csv\"")),
     ];
-    Ok((headers, Body::from_stream(report::csv(app, id))).into_response())
+    Ok((headers, Body::from_stream(report::csv(app, &rollout))).into_response())
 }
 
 /// The registry.

@@ -407,6 +407,9 @@ pub struct RefreshView {
     /// When it is looked at next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_look: Option<Timestamp>,
+    /// When its maintenance window opens, where it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
     /// What the customer has to run, quoted for bash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,

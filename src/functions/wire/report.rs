@@ -6,11 +6,12 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use futures_util::stream::{self, Stream};
 
-use super::api::{DryRun, RefreshView, RolloutView};
+use super::api::{DryRun, HeldByView, RefreshView, RolloutView};
 use super::cell::harmless;
 use super::views;
 use crate::functions::App;
-use crate::rollout::RolloutId;
+use crate::rollout::lint::Finding;
+use crate::rollout::{Changes, RolloutId};
 use crate::store::{PageRequest, StoreError};
 
 /// How many refreshes are written at once.
@@ -41,14 +42,23 @@ pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<By
     })
 }
 
-/// One line for each refresh under a line of names.
-pub fn csv(app: Arc<App>, id: RolloutId) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell\r\n";
-    pages(app, id, names.to_owned(), "", |refreshes, _| {
+/// One line for each refresh under a line of names. What is true of the whole rollout is on each line, at its end.
+pub fn csv(app: Arc<App>, rollout: &RolloutView) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
+    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,percentComplete,nextLook,opensAt,heldBy,rolloutState,rolloutWhy,changes,changed,lint\r\n";
+    let of_all = [
+        held_by(&rollout.held_by),
+        text(&Some(rollout.state)),
+        text(&rollout.why),
+        rollout.changes.as_deref().map(changes).unwrap_or_default(),
+        text(&rollout.changed),
+        lint(&rollout.lint),
+    ]
+    .map(harmless);
+    pages(app, rollout.id, names.to_owned(), "", move |refreshes, _| {
         let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
         for refresh in refreshes {
             // Writing to memory cannot fail, and every record has as many fields as the first.
-            let _ = writer.write_record(record(refresh));
+            let _ = writer.write_record(record(refresh).iter().chain(&of_all));
         }
         String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
     })
@@ -68,20 +78,49 @@ pub fn dry_run_csv(run: &DryRun) -> String {
         "wave",
         "command",
         "commandPowerShell",
+        "opensAt",
+        "heldBy",
+        "refused",
+        "lint",
     ]);
+    let of_all = [held_by(&run.held_by), text(&run.refused), lint(&run.lint)].map(harmless);
     for call in &run.called {
         let id = call.application_id.to_string();
         let cells = [id, "call".to_owned(), String::new(), text(&call.way), run.version.to_string()];
-        let more =
-            [text(&call.version_before), call.wave.to_string(), text(&call.command), text(&call.command_powershell)];
-        let _ = writer.write_record(cells.into_iter().chain(more).map(harmless));
+        let more = [
+            text(&call.version_before),
+            call.wave.to_string(),
+            text(&call.command),
+            text(&call.command_powershell),
+            text(&call.opens_at),
+        ];
+        let _ = writer.write_record(cells.into_iter().chain(more).map(harmless).chain(of_all.clone()));
     }
     for skip in &run.skipped {
         let id = skip.application_id.to_string();
         let cells = [id, "skip".to_owned(), skip.why.clone(), String::new(), String::new(), text(&skip.version_before)];
-        let _ = writer.write_record(cells.into_iter().chain([const { String::new() }; 3]).map(harmless));
+        let cells = cells.into_iter().chain([const { String::new() }; 4]).map(harmless);
+        let _ = writer.write_record(cells.chain(of_all.clone()));
     }
     String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
+}
+
+/// What keeps every rollout from posting: `stop: a reason`, `observe`.
+fn held_by(held_by: &[HeldByView]) -> String {
+    let word = |held: &HeldByView| match &held.why {
+        Some(why) => format!("{}: {why}", held.by),
+        None => held.by.clone(),
+    };
+    held_by.iter().map(word).collect::<Vec<_>>().join("; ")
+}
+
+fn changes(changes: &Changes) -> String {
+    let since = changes.against.map(|against| format!("since {against}"));
+    since.into_iter().chain(changes.lines()).collect::<Vec<_>>().join("; ")
+}
+
+fn lint(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn text<T: serde::Serialize>(value: &Option<T>) -> String {
@@ -113,6 +152,9 @@ fn record(refresh: &RefreshView) -> Vec<String> {
         text(&refresh.ended_at),
         text(&refresh.command),
         text(&refresh.command_powershell),
+        text(&refresh.percent_complete),
+        text(&refresh.next_look),
+        text(&refresh.opens_at),
     ]
     .into_iter()
     .map(harmless)

@@ -93,6 +93,10 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         submitted_at: refresh.submitted_at,
         ended_at: refresh.ended_at,
         next_look: next_look(&refresh.state),
+        opens_at: match refresh.state {
+            RefreshState::AwaitingAccess { gate: Gate::Window, next_look, .. } => Some(next_look),
+            _ => None,
+        },
         command: hand_over.map(|hand_over| hand_over.bash.clone()),
         command_powershell: hand_over.map(|hand_over| hand_over.powershell.clone()),
     }
