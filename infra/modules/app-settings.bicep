@@ -119,6 +119,8 @@ var access = {
   PARTNER_CENTER_TENANT_ID: ''
   PARTNER_CENTER_CLIENT_ID: ''
   PARTNER_CENTER_CLIENT_SECRET: ''
+  PARTNER_CENTER_CLIENT_CERTIFICATE: ''
+  PARTNER_CENTER_STATES: ''
   PARTNER_API_ENDPOINT: 'https://api.partnercenter.microsoft.com'
   GRAPH_ENDPOINT: graphEndpoints[environment().name]
   KEY_VAULT_URL: keyVaultUri

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, HeaderName, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use url::Url;
@@ -29,7 +29,7 @@ use crate::rollout::resource_id::is_guid;
 use crate::rollout::{ApplicationId, Operation, PollAnswer, ReadAnswer, RemoteError, SubmitAnswer, Version};
 
 /// The API version of subscriptions, asked without a token for the tenant behind one.
-const SUBSCRIPTIONS_API_VERSION: &str = "2022-12-01";
+pub(super) const SUBSCRIPTIONS_API_VERSION: &str = "2022-12-01";
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-request-id");
 
@@ -201,7 +201,7 @@ impl ArmClient {
             Ok(uri) => uri,
             Err(why) => return unsent(SubmitAnswer::Rejected { error: refused("UrlRefused", &target, why) }, None),
         };
-        let call = Call { method: Method::POST, uri, request_id, subscription: id.subscription() };
+        let call = Call { method: Method::POST, uri, request_id, subscription: id.subscription(), body: Bytes::new() };
         match self.call(call, Some(turn)).await {
             Outcome::Answered { received, throttled_for } => Posted {
                 answer: operation::submitted(&self.answer(&received)),
@@ -226,7 +226,7 @@ impl ArmClient {
             }
         };
         let subscription = subscription_in(uri.path()).to_ascii_lowercase();
-        let call = Call { method: Method::GET, uri, request_id, subscription: &subscription };
+        let call = Call { method: Method::GET, uri, request_id, subscription: &subscription, body: Bytes::new() };
         match self.call(call, None).await {
             Outcome::Answered { received, throttled_for } => Polled {
                 answer: operation::polled(&self.answer(&received), operation.monitor, &self.shared.host),
@@ -258,6 +258,11 @@ impl ArmClient {
             }
             Outcome::Unanswered { error, wait, throttled_for } => unread(error, wait, throttled_for),
         }
+    }
+
+    /// Leaves what has no subscription alone for `wait`.
+    pub(super) fn hold_scope(&self, scope: &str, wait: Duration) {
+        self.shared.throttle.hold(scope, Some(wait), self.shared.clock.now());
     }
 
     /// Who we are to ARM, as far as our token says.
@@ -375,16 +380,23 @@ pub(super) struct Call<'a> {
     request_id: Uuid,
     /// Lower-case; empty if the call is nobody's.
     subscription: &'a str,
+    /// JSON, or nothing.
+    body: Bytes,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn look(uri: Uri, subscription: &'a str) -> Self {
-        Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription }
+        Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription, body: Bytes::new() }
+    }
+
+    /// A question that is posted, and changes nothing.
+    pub(super) fn query(uri: Uri, scope: &'a str, body: Bytes) -> Self {
+        Self { method: Method::POST, uri, request_id: Uuid::new_v4(), subscription: scope, body }
     }
 
     fn request(&self, token: Option<&BearerToken>) -> Option<Request<Full<Bytes>>> {
         let mut id = Uuid::encode_buffer();
-        let mut request = Request::new(Full::default());
+        let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
@@ -397,7 +409,10 @@ impl<'a> Call<'a> {
         }
         if self.method == Method::POST {
             // Azure's front end answers 411 to a POST without it (contracts/arm.md §2.5).
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
+        if !self.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         Some(request)
     }

@@ -65,7 +65,7 @@ impl ArmClient {
         );
         let mut found = Assignments::default();
         let (end, _) = self
-            .read_pages(scope.subscription(), first, &mut |item| match serde_json::from_str(item.get()) {
+            .read_pages(scope.subscription(), first, |item| match serde_json::from_str(item.get()) {
                 Ok(assignment) => found.assignments.push(assignment),
                 Err(_) => found.unreadable += 1,
             })

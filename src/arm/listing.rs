@@ -64,76 +64,81 @@ impl ArmClient {
             Listing { applications: Vec::new(), unreadable: 0, end: ListEnd::Complete, throttled_for: None };
         let first = format!("{path}?api-version={}", self.shared.api_version);
         let (end, throttled_for) = self
-            .read_pages(&subscription.to_ascii_lowercase(), first, &mut |item| match Application::from_json(
-                item.get().as_bytes(),
-            ) {
+            .read_pages(subscription, first, |item| match Application::from_json(item.get().as_bytes()) {
                 Ok(application) => listing.applications.push(application),
                 Err(_) => listing.unreadable += 1,
             })
             .await;
-        Listing { end, throttled_for, ..listing }
+        (listing.end, listing.throttled_for) = (end, throttled_for);
+        listing
     }
 
-    /// Reads a list from its `first` page on, and how long ARM wants no call for the subscription after it.
+    /// Reads a list of a subscription to its end, if it has one; and how long ARM wants no call for it.
     pub(super) async fn read_pages(
         &self,
         subscription: &str,
         first: String,
-        take: &mut (dyn FnMut(&RawValue) + Send),
+        mut take: impl FnMut(&RawValue),
     ) -> (ListEnd, Option<Duration>) {
-        let mut throttled_for = None;
-        let end = self.pages(subscription, first, take, &mut throttled_for).await;
-        (end.err().unwrap_or(ListEnd::Complete), throttled_for)
-    }
-
-    async fn pages(
-        &self,
-        subscription: &str,
-        first: String,
-        take: &mut (dyn FnMut(&RawValue) + Send),
-        throttled: &mut Option<Duration>,
-    ) -> Result<(), ListEnd> {
         if !is_guid(subscription) {
-            return Err(stopped("InvalidSubscription", "what was to be listed is not a subscription's id".to_owned()));
+            let message = "what was to be listed is not a subscription's id".to_owned();
+            return (stopped("InvalidSubscription", message), None);
         }
-        let mut next = Some(first);
+        let subscription = subscription.to_ascii_lowercase();
+        let (mut next, mut throttled_for) = (Some(first), None);
         let mut seen = HashSet::new();
         while let Some(link) = next {
-            let uri = self
-                .shared
-                .host
-                .admit(&link)
-                .map_err(|why| ListEnd::Stopped { error: refused("NextLinkRefused", &link, why), wait: None })?;
             if seen.len() == MOST_PAGES {
-                return Err(stopped("ListTooLong", format!("the list has more than {MOST_PAGES} pages")));
+                return (stopped("ListTooLong", format!("the list has more than {MOST_PAGES} pages")), throttled_for);
             }
-            if !seen.insert(link) {
-                return Err(stopped("ListLoops", "a page names itself or one before it as the next".to_owned()));
+            if seen.contains(&link) {
+                let message = "a page names itself or one before it as the next".to_owned();
+                return (stopped("ListLoops", message), throttled_for);
             }
-            let received = match self.call(Call::look(uri, subscription), None).await {
-                Outcome::Answered { received, throttled_for } => {
-                    *throttled = throttled_for;
-                    received
-                }
-                Outcome::Unanswered { error, wait, throttled_for } => {
-                    *throttled = throttled_for;
-                    return Err(ListEnd::Stopped { error, wait });
-                }
-            };
-            let answer = self.answer(&received);
-            if received.status != StatusCode::OK {
-                return Err(ListEnd::Stopped { error: answer.error(), wait: answer.wait() });
+            match self.read_page(&link, &subscription, &mut throttled_for, &mut take).await {
+                Ok(further) => next = further,
+                Err(end) => return (end, throttled_for),
             }
-            let page = ListPage::from_json(&received.body)
-                .ok_or_else(|| stopped("UnreadableBody", "a page of the list cannot be read".to_owned()))?;
-            page.value.into_iter().for_each(&mut *take);
-            next = page.next_link.filter(|link| !link.is_empty());
+            seen.insert(link);
         }
-        Ok(())
+        (ListEnd::Complete, throttled_for)
+    }
+
+    /// Reads one page of a list, wherever it is on the configured host; returns where the next one is.
+    pub(super) async fn read_page(
+        &self,
+        link: &str,
+        scope: &str,
+        throttled: &mut Option<Duration>,
+        take: &mut impl FnMut(&RawValue),
+    ) -> Result<Option<String>, ListEnd> {
+        let uri = self
+            .shared
+            .host
+            .admit(link)
+            .map_err(|why| ListEnd::Stopped { error: refused("NextLinkRefused", link, why), wait: None })?;
+        let received = match self.call(Call::look(uri, scope), None).await {
+            Outcome::Answered { received, throttled_for } => {
+                *throttled = throttled_for;
+                received
+            }
+            Outcome::Unanswered { error, wait, throttled_for } => {
+                *throttled = throttled_for;
+                return Err(ListEnd::Stopped { error, wait });
+            }
+        };
+        let answer = self.answer(&received);
+        if received.status != StatusCode::OK {
+            return Err(ListEnd::Stopped { error: answer.error(), wait: answer.wait() });
+        }
+        let page = ListPage::from_json(&received.body)
+            .ok_or_else(|| stopped("UnreadableBody", "a page of the list cannot be read".to_owned()))?;
+        page.value.into_iter().for_each(take);
+        Ok(page.next_link.filter(|link| !link.is_empty()))
     }
 }
 
-fn stopped(code: &str, message: String) -> ListEnd {
+pub(super) fn stopped(code: &str, message: String) -> ListEnd {
     ListEnd::Stopped { error: RemoteError { status: None, code: code.to_owned(), message }, wait: None }
 }
 

@@ -3,7 +3,8 @@
 //! Follows contracts/arm.md §2. Every outcome of a call is an answer of the domain ([`crate::rollout::SubmitAnswer`],
 //! [`crate::rollout::PollAnswer`], [`crate::rollout::ReadAnswer`]); nothing here decides what to do about it, sleeps, or
 //! repeats a call, but for one new token after a 401. Read in this order: [`client`] (the calls), [`operation`] (what an
-//! answer means), [`host_rule`] (where a token may go), [`admission`] and [`throttle`] (when a call may go).
+//! answer means), [`host_rule`] (where a token may go), [`admission`] and [`throttle`] (when a call may go), [`listing`] and
+//! [`inventory`] (what there is).
 
 pub mod admission;
 pub mod application;
@@ -11,8 +12,10 @@ pub mod challenge;
 pub mod client;
 pub mod delegations;
 pub mod host_rule;
+pub mod inventory;
 pub mod listing;
 pub mod operation;
+pub mod provider_operations;
 pub mod remote_error;
 pub mod retry_after;
 pub mod simulator;

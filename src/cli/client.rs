@@ -14,14 +14,18 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{Exit, Failure};
 use crate::functions::wire::api::{
-    DeploymentRow, ImportResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest, RefreshWord,
+    DeploymentRow, ImportResult, LintResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest,
+    RefreshWord,
 };
+use crate::functions::wire::sync_view::SyncView;
 use crate::settings::{Endpoint, Secret, is_loopback};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take; an import of many thousand rows is slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an export may take: it comes piece by piece.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// No list is that long; a service that says so is going round in circles.
 const MAX_PAGES: usize = 100_000;
 
@@ -229,6 +233,13 @@ impl ApiClient {
         response.text().await.map_err(|error| self.unreachable(error))
     }
 
+    /// What the lint says of a version that the service knows.
+    pub async fn lint(&self, request: &PublishRequest) -> Result<LintResult, ClientError> {
+        let action = "lint the version";
+        let body = Body::json(action, request)?;
+        self.read(action, self.send(action, Method::POST, "/api/offer-publishes/lint", Some(body)).await?).await
+    }
+
     /// Reads one thing.
     pub async fn get<T: DeserializeOwned>(&self, action: &'static str, path: &str) -> Result<T, ClientError> {
         self.read(action, self.send(action, Method::GET, path, None).await?).await
@@ -304,6 +315,27 @@ impl ApiClient {
         self.read(action, self.send(action, Method::PUT, "/api/deployments", Some(body)).await?).await
     }
 
+    /// Writes the registry piece by piece, as it comes; `query` chooses from it. An answer that ends too soon is an error.
+    pub async fn export(
+        &self,
+        format: BodyFormat,
+        query: &str,
+        mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let format = match format {
+            BodyFormat::Json => "json",
+            BodyFormat::Csv => "csv",
+        };
+        let url = format!("{}/api/deployments?format={format}{query}", self.base);
+        let request = self.http.get(url).timeout(EXPORT_TIMEOUT);
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let mut response = answered("export the deployments", response).await?;
+        while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            write(&piece)?;
+        }
+        Ok(())
+    }
+
     /// Imports rows, such as those of the demo.
     pub async fn import_rows(&self, rows: &[DeploymentRow]) -> Result<ImportResult, ClientError> {
         let body = Body::json("import the deployments", &rows)?;
@@ -319,6 +351,13 @@ impl ApiClient {
     ) -> Result<T, ClientError> {
         let body = Body::json(action, body)?;
         self.read(action, self.send(action, Method::POST, path, Some(body)).await?).await
+    }
+
+    /// Begins to look for deployments in Azure.
+    pub async fn start_sync(&self, is_dry_run: bool) -> Result<SyncView, ClientError> {
+        let action = "look for deployments";
+        let path = format!("/api/deployments/sync?dryRun={is_dry_run}");
+        self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
     }
 
     /// Forgets a deployment.
@@ -351,14 +390,7 @@ impl ApiClient {
             Some(Body { media, bytes }) => request.header(CONTENT_TYPE, media).body(bytes),
             None => request,
         };
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        let is_problem = media_type(&response).is_some_and(|media| media == PROBLEM_JSON);
-        let problem = if is_problem { response.json().await.ok().map(Box::new) } else { None };
-        Err(ClientError::Refused { action, status, problem })
+        answered(action, request.send().await.map_err(|error| self.unreachable(error))?).await
     }
 
     /// The last cause is the one that tells; the others name the layers in between.
@@ -392,6 +424,17 @@ impl Body {
     fn empty() -> Self {
         Self { media: "application/json", bytes: b"{}".to_vec() }
     }
+}
+
+/// The answer, if it is one of success.
+async fn answered(action: &'static str, response: Response) -> Result<Response, ClientError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let is_problem = media_type(&response).is_some_and(|media| media == PROBLEM_JSON);
+    let problem = if is_problem { response.json().await.ok().map(Box::new) } else { None };
+    Err(ClientError::Refused { action, status, problem })
 }
 
 fn media_type(response: &Response) -> Option<String> {

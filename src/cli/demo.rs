@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::local::{self, LocalService};
+use super::partner_demo::SimulatedPartnerCenter;
 use super::plain_text::counted;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
@@ -24,15 +25,19 @@ use crate::telemetry::{self, Reader};
 /// What to do when the demo does not go as it should.
 const LOOK_CLOSER: &str = "run it again with --verbose and look at the log";
 /// The version that every deployment has at first.
-const DEPLOYED: &str = "1.4.0";
+pub(super) const DEPLOYED: &str = "1.4.0";
 /// The version that is published.
-const PUBLISHED: &str = "1.5.0";
+pub(super) const PUBLISHED: &str = "1.5.0";
+/// An action that does not exist as a control action.
+pub(super) const BAD_ACTION: &str = "Microsoft.KeyVault/vaults/secrets/getSecret/action";
 
 const EXAMPLES: &str = "\
 Examples:
   permafresh demo
   permafresh demo --bad-permission
-  permafresh demo --deployments 1000 --throttle";
+  permafresh demo --watch
+  permafresh demo --deployments 1000 --throttle
+  permafresh demo --keep        # and look at the dashboard for as long as you like";
 
 /// See it work: publishes a version to some hundred simulated deployments
 ///
@@ -47,12 +52,18 @@ pub struct DemoArgs {
     /// Have Azure throttle much more often
     #[arg(long)]
     pub throttle: bool,
+    /// Publish in a simulated Partner Center only, and let the service find it there
+    #[arg(long)]
+    pub watch: bool,
     /// How many deployments
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub deployments: u32,
     /// Port of the service; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub port: u16,
+    /// Go on serving the dashboard after the rollout's end, until Ctrl-C
+    #[arg(long)]
+    pub keep: bool,
     /// Show the log of the service
     #[arg(long, short)]
     pub verbose: bool,
@@ -73,11 +84,19 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
         false => LineSink::new(|_| {}),
     };
     let host = local::start_host(&service, sink).await?;
-    let played = tokio::select! {
+    tokio::pin!(interrupted);
+    let mut played = tokio::select! {
         played = play(&args, &service, host.local_addr().port(), &azure) => played,
         reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
-        () = interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
+        () = &mut interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
     };
+    if played.is_ok() && args.keep {
+        output::say("The dashboard stays until you press Ctrl-C.");
+        played = tokio::select! {
+            reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
+            () = &mut interrupted => Ok(()),
+        };
+    }
     host.shutdown(Duration::from_secs(2)).await;
     played.map(|()| Exit::Success)
 }
@@ -108,18 +127,28 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
     output::say("A version was published, and the deployments that customers run do not have its permissions yet.\n");
     output::say(&format!("  Azure        simulated, at {}", azure.simulator.endpoint()));
     output::say(&format!("  the service  the real one, at {}", client.url()));
+    local::say_dashboard(&service.settings, port);
+    if let Some(key) = &service.settings.dashboard.key {
+        output::say(&format!("  its key      {}", key.expose()));
+    }
     let imported = client.import_rows(&azure.rows()).await?.imported;
     output::say(&format!("  registered   {}, every one with version {DEPLOYED}", counted(imported, "deployment")));
-    let accepted = client.publish(&publish()).await?;
-    output::say(&format!("  published    version {PUBLISHED}, which starts rollout {}", accepted.rollout_id));
+    let rollout_id = match &azure.partner_center {
+        Some(partner_center) => partner_center.publish_and_wait(&client).await?,
+        None => {
+            let rollout_id = client.publish(&publish()).await?.rollout_id;
+            output::say(&format!("  published    version {PUBLISHED}, which starts rollout {rollout_id}"));
+            rollout_id
+        }
+    };
     let again = client.publish(&publish()).await?;
-    if again.duplicate_of == Some(accepted.rollout_id) {
+    if again.duplicate_of == Some(rollout_id) {
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
-    let ended = watch::until_it_rests(&client, accepted.rollout_id, Duration::from_millis(250)).await?;
+    let ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)).await?;
     output::say("");
-    let refreshes = watch::needing_attention(&client, accepted.rollout_id).await?;
+    let refreshes = watch::needing_attention(&client, rollout_id).await?;
     output::print(&summary::summary(&ended, &refreshes))?;
     output::print(&azure.seen())?;
     let ended_as_planned = match args.bad_permission {
@@ -160,12 +189,16 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
         ("IDENTITY_HEADER", azure.simulator.identity_header()),
         ("POLL_SCHEDULE", "*/1 * * * * *"),
         ("LOCAL_FUNCTION_KEYS", &key),
+        ("DASHBOARD_KEY", &uuid::Uuid::new_v4().simple().to_string()),
         ("MODE", "act"),
     ];
     // Whoever runs the demo may have settings of their own, an identity among them; those are not for a simulator.
     let absent = settings::ALL.iter().map(|setting| setting.name).chain(["WEBSITE_INSTANCE_ID"]);
     let mut values: BTreeMap<String, String> = absent.map(|name| (name.to_owned(), String::new())).collect();
     values.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    if let Some(partner_center) = &azure.partner_center {
+        values.extend(partner_center.settings());
+    }
     local::built_in(values, args.port)
 }
 
@@ -173,6 +206,7 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
 struct SimulatedAzure {
     simulator: Simulator,
     applications: Vec<ApplicationId>,
+    partner_center: Option<SimulatedPartnerCenter>,
 }
 
 impl SimulatedAzure {
@@ -191,7 +225,11 @@ impl SimulatedAzure {
         let mut applications: Vec<ApplicationId> = (0..args.deployments).map(application).collect();
         applications.sort_by_key(ApplicationId::key);
         simulator.add_applications(applications.iter().cloned().map(ApplicationSpec::new));
-        let azure = Self { simulator, applications };
+        let partner_center = match args.watch {
+            true => Some(SimulatedPartnerCenter::start(args).await?),
+            false => None,
+        };
+        let azure = Self { simulator, applications, partner_center };
         azure.prepare(args);
         Ok(azure)
     }
@@ -199,7 +237,7 @@ impl SimulatedAzure {
     /// Gives some applications their own ways to answer: behind the first two waves, so that these show how it should be.
     fn prepare(&self, args: &DemoArgs) {
         if args.bad_permission {
-            self.simulator.bad_version(PUBLISHED, "Microsoft.KeyVault/vaults/secrets/getSecret/action");
+            self.simulator.bad_version(PUBLISHED, BAD_ACTION);
         }
         let ending = |outcome| vec![OnPost::Accept(Acceptance::ending(outcome))];
         let harmless = [

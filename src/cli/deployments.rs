@@ -1,7 +1,9 @@
 //! `permafresh deployments …`: the registry of deployments from a terminal.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -12,6 +14,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::plain_text::{counted, plain, table};
 use crate::functions::wire::api::DeploymentView;
+use crate::rollout::sighting::Discovery;
 use crate::rollout::{ApplicationId, DeploymentKey, Hold, Timestamp};
 
 const IMPORT_HELP: &str = "\
@@ -22,6 +25,25 @@ Examples:
   permafresh deployments import deployments.csv
   az managedapp list --query '[].{applicationId: id}' |
       permafresh deployments import - --format json";
+
+const EXPORT_HELP: &str = "\
+What is gone is left out. In CSV a cell that a spreadsheet would run begins with an apostrophe, which an import takes away.
+
+Examples:
+  permafresh deployments export deployments.csv
+  permafresh deployments export --format json | jq -r '.[].applicationId'";
+
+const SYNC_HELP: &str = "\
+The service looks through all that its identity can see: subscriptions, Azure Resource Graph, the applications of each
+subscription, and who manages its resource groups. What is new is registered. What is missing is read once more, and only
+Azure's answer that it is not there counts as gone. It does so daily by itself.
+
+Examples:
+  permafresh deployments sync --dry-run
+  permafresh deployments sync --dry-run --json | jq '.differences[] | select(.difference == \"missing\")'";
+
+/// How often a run is looked at while it goes on.
+const SYNC_LOOK: Duration = Duration::from_secs(1);
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
@@ -52,7 +74,42 @@ pub enum DeploymentsCommand {
         file: PathBuf,
         /// Form of the file [default: by its extension]
         #[arg(long)]
-        format: Option<ImportFormat>,
+        format: Option<FileFormat>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Export the deployments as CSV or JSON, in the form that an import takes
+    #[command(after_help = EXPORT_HELP)]
+    Export {
+        /// File to write, or - for stdout
+        #[arg(default_value = "-")]
+        file: PathBuf,
+        /// Form of the file [default: by its extension, else CSV]
+        #[arg(long)]
+        format: Option<FileFormat>,
+        /// Only those of this publisher; with --offer and --plan
+        #[arg(long, requires_all = ["offer", "plan"])]
+        publisher: Option<String>,
+        /// Only those of this offer
+        #[arg(long, requires_all = ["publisher", "plan"])]
+        offer: Option<String>,
+        /// Only those of this plan
+        #[arg(long, requires_all = ["publisher", "offer"])]
+        plan: Option<String>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Look for deployments in Azure, and for those that are gone
+    #[command(after_help = SYNC_HELP)]
+    Sync {
+        /// Only say what differs; change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -98,9 +155,9 @@ pub enum DeploymentsCommand {
     },
 }
 
-/// The form of an import.
+/// The form of an import or an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ImportFormat {
+pub enum FileFormat {
     /// A head and one line per deployment
     Csv,
     /// An array of objects
@@ -156,6 +213,18 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             output::print(&format!("{}: released\n", released.application_id))?;
             Ok(Exit::Success)
         }
+        DeploymentsCommand::Export { file, format, publisher, offer, plan, service } => {
+            let format = body_format(format.or_else(|| by_extension(&file)).unwrap_or(FileFormat::Csv));
+            let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
+            let query: String = wanted
+                .iter()
+                .filter_map(|(name, value)| {
+                    Some(format!("&{name}={}", utf8_percent_encode(value.as_deref()?, NON_ALPHANUMERIC)))
+                })
+                .collect();
+            export(&ApiClient::new(&service)?, &file, format, &query).await
+        }
+        DeploymentsCommand::Sync { dry_run, json, service } => sync(&ApiClient::new(&service)?, dry_run, json).await,
         DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
             output::say("forgotten");
@@ -226,13 +295,9 @@ fn state(deployment: &DeploymentView) -> String {
     }
 }
 
-async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result<Exit, Failure> {
+async fn import(client: &ApiClient, file: &Path, format: FileFormat) -> Result<Exit, Failure> {
     let bytes = super::publish::read_input(file)?;
-    let format = match format {
-        ImportFormat::Csv => BodyFormat::Csv,
-        ImportFormat::Json => BodyFormat::Json,
-    };
-    let result = client.import(bytes, format).await?;
+    let result = client.import(bytes, body_format(format)).await?;
     let rejected = result.rejected.len() as u64;
     output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
     if rejected == 0 {
@@ -250,11 +315,110 @@ async fn import(client: &ApiClient, file: &Path, format: ImportFormat) -> Result
     ))
 }
 
-fn by_extension(file: &Path) -> Option<ImportFormat> {
+fn body_format(format: FileFormat) -> BodyFormat {
+    match format {
+        FileFormat::Csv => BodyFormat::Csv,
+        FileFormat::Json => BodyFormat::Json,
+    }
+}
+
+/// A file gets its name only once it is whole.
+async fn export(client: &ApiClient, file: &Path, format: BodyFormat, query: &str) -> Result<Exit, Failure> {
+    if file == Path::new("-") {
+        let mut seen = Vec::new();
+        let is_seen = output::is_seen();
+        client
+            .export(format, query, |piece| {
+                if is_seen {
+                    seen.extend_from_slice(piece);
+                    return Ok(());
+                }
+                output::print_piece(piece)
+            })
+            .await?;
+        if is_seen {
+            output::print_document(&String::from_utf8_lossy(&seen))?;
+        }
+        return Ok(Exit::Success);
+    }
+    let unwritten = |error: std::io::Error| {
+        let error = anyhow::Error::from(error).context(format!("cannot write {}", file.display()));
+        Failure::new(error, "check that the folder exists and may be written to")
+    };
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = PathBuf::from(unfinished);
+    let written = async {
+        let mut out = std::io::BufWriter::new(std::fs::File::create(&unfinished).map_err(unwritten)?);
+        client.export(format, query, |piece| out.write_all(piece).map_err(unwritten)).await?;
+        out.into_inner().map_err(|error| unwritten(error.into_error()))?.sync_all().map_err(unwritten)?;
+        std::fs::rename(&unfinished, file).map_err(unwritten)
+    };
+    let written = written.await;
+    if written.is_err() {
+        // What is left of it is of no use; that it cannot be removed either says nothing new.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written?;
+    output::say(&format!("written to {}", file.display()));
+    Ok(Exit::Success)
+}
+
+/// Begins a run and waits for its end.
+async fn sync(client: &ApiClient, dry_run: bool, json: bool) -> Result<Exit, Failure> {
+    let mut run = client.start_sync(dry_run).await?;
+    let id = run.id.clone();
+    let mut state = String::new();
+    while run.ended_at.is_none() {
+        if run.state != state {
+            output::say(&format!("{}: {} found so far", run.state, counted(run.counts.found, "deployment")));
+            state.clone_from(&run.state);
+        }
+        tokio::time::sleep(SYNC_LOOK).await;
+        run = client.get("look at the sync", "/api/deployments/sync").await?;
+        if run.id != id {
+            let error = anyhow::anyhow!("another sync has begun meanwhile");
+            return Err(Failure::new(error, "look at that one with GET /api/deployments/sync"));
+        }
+    }
+    for problem in &run.problems {
+        output::say(&format!("warning: {}", plain(problem)));
+    }
+    if json {
+        output::print_json(&run)?;
+        return Ok(Exit::Success);
+    }
+    let rows: Vec<_> = run.differences.iter().map(|of| [of.application_id.to_string(), what(&of.discovery)]).collect();
+    if !rows.is_empty() {
+        output::print(&table(["APPLICATION", "DIFFERENCE"], &rows))?;
+    }
+    let counts = run.counts;
+    output::print(&format!(
+        "{} found in {}: {} new, {} back, {} changed, {} missing\n",
+        counted(counts.found, "deployment"),
+        counted(counts.subscriptions, "subscription"),
+        counts.new,
+        counts.back,
+        counts.changed,
+        counts.missing
+    ))?;
+    Ok(Exit::Success)
+}
+
+fn what(discovery: &Discovery) -> String {
+    match discovery {
+        Discovery::New => "new".to_owned(),
+        Discovery::Back => "back: it was taken for gone".to_owned(),
+        Discovery::Changed { members } => format!("changed: {}", members.join(", ")),
+        Discovery::Missing => "missing: in none of Azure's lists".to_owned(),
+    }
+}
+
+fn by_extension(file: &Path) -> Option<FileFormat> {
     let extension = file.extension()?.to_str()?.to_ascii_lowercase();
     match extension.as_str() {
-        "csv" => Some(ImportFormat::Csv),
-        "json" => Some(ImportFormat::Json),
+        "csv" => Some(FileFormat::Csv),
+        "json" => Some(FileFormat::Json),
         _ => None,
     }
 }

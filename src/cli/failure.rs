@@ -18,6 +18,8 @@ pub enum Exit {
     RolloutNotClean = 3,
     /// The service cannot be reached.
     Unreachable = 4,
+    /// The lint rejects an action.
+    LintRejected = 5,
 }
 
 /// Why a command failed, and what to do about it.

@@ -15,6 +15,7 @@ use super::failure::{Exit, Failure};
 use super::script_root::ScriptRoot;
 use super::{output, wiring};
 use crate::clock::{Clock, SystemClock};
+use crate::functions::dashboard;
 use crate::host::{FunctionKeys, Host, HostConfig, LineSink, RunningHost};
 use crate::settings::{self, Secret, Settings, StateStore, named_by_functions};
 use crate::telemetry::{self, Format, Reader};
@@ -74,6 +75,7 @@ pub async fn run(args: LocalArgs) -> Result<Exit, Failure> {
 /// Starts the embedded host, prints the line with its address, and serves until Ctrl-C or until the host gives up.
 async fn serve(service: LocalService) -> Result<Exit, Failure> {
     let host = start_host(&service, LineSink::new(|line| output::say(line.text))).await?;
+    say_dashboard(&service.settings, host.local_addr().port());
     print_listening(host.local_addr().port())?;
     let mut terminate = signal(SignalKind::terminate())
         .context("cannot listen for the signal to end")
@@ -146,6 +148,13 @@ fn handler_environment(service: &LocalService) -> anyhow::Result<BTreeMap<String
     }
     values.insert("LOCAL_QUEUE".to_owned(), full(&wiring::queue_file(&service.settings))?);
     Ok(values)
+}
+
+/// Says where the dashboard is, if anybody is let in. Its key is no part of the address, which a browser remembers.
+pub(super) fn say_dashboard(settings: &Settings, port: u16) {
+    if settings.dashboard.key.is_some() {
+        output::say(&format!("  dashboard    http://127.0.0.1:{port}{}", dashboard::HOME));
+    }
 }
 
 /// The line that says where the service is: the only one on stdout.

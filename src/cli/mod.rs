@@ -1,7 +1,7 @@
 //! The command line (design §9): what people and scripts type, and nothing that the HTTP API could not do too.
 //!
 //! Help is the doc comments. Data goes to stdout, everything else to stderr; a failure ends with a hint. The commands of
-//! [`rollout`], [`deployments`] and [`publish`] talk to a service through [`client`]; [`local`] and [`handler`] are services.
+//! [`rollout`], [`deployments`], [`offers`] and [`publish`] talk to a service through [`client`]; [`local`] and [`handler`] are services.
 
 pub mod client;
 pub mod demo;
@@ -11,10 +11,13 @@ pub mod failure;
 pub mod gdap;
 pub mod handler;
 pub mod lighthouse;
+pub mod lint;
 pub mod local;
+pub mod offers;
 pub mod operations;
 pub mod output;
 pub mod package;
+mod partner_demo;
 pub mod plain_text;
 pub mod publish;
 pub mod repair;
@@ -36,7 +39,8 @@ Exit codes:
   1  it failed, or the service refused it
   2  the command line or a setting is wrong
   3  the rollout ended with failures, or is paused, halted or canceled
-  4  the service cannot be reached";
+  4  the service cannot be reached
+  5  the lint rejects an action";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,10 +74,12 @@ enum Command {
     Handler(handler::HandlerArgs),
     Package(package::PackageArgs),
     Publish(publish::PublishArgs),
+    Offers(offers::OffersArgs),
+    Lint(lint::LintArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import, hold, release and forget deployments
+    /// List, import, export, look for, hold, release and forget deployments
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
@@ -97,6 +103,8 @@ impl Cli {
             Command::Handler(args) => on_all_cores(handler::run(args)),
             Command::Package(args) => package::run(&args),
             Command::Publish(args) => on_one_core(publish::run(args)),
+            Command::Offers(args) => on_one_core(offers::run(args)),
+            Command::Lint(args) => on_one_core(lint::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),

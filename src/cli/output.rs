@@ -25,7 +25,17 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Prints a document of the service: as it is for a program, harmless for a person.
 pub fn print_document(text: &str) -> Result<(), Failure> {
-    if std::io::stdout().is_terminal() { write(plain_lines(text).as_bytes()) } else { write(text.as_bytes()) }
+    if is_seen() { write(plain_lines(text).as_bytes()) } else { write(text.as_bytes()) }
+}
+
+/// Prints a piece of a document for a program, as it is.
+pub fn print_piece(bytes: &[u8]) -> Result<(), Failure> {
+    write(bytes)
+}
+
+/// Whether a person sees what is printed.
+pub fn is_seen() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// Says something about what is going on.

@@ -1,5 +1,6 @@
 //! `permafresh publish`: announces an offer publish, as a pipeline would after Partner Center has published.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use super::failure::{Exit, Failure};
 use super::rollout::ReportFormat;
 use super::{dry_run, output, watch};
 use crate::functions::wire::api::PublishRequest;
+use crate::rollout::lint::AllowedActions;
 use crate::rollout::{ApplicationId, Strategy, Version};
 
 const EXAMPLES: &str = "\
@@ -64,6 +66,9 @@ pub struct PublishArgs {
     /// Why, in your words
     #[arg(long)]
     note: Option<String>,
+    /// File with the actions that the version allows, for the lint: see `permafresh lint --help`
+    #[arg(long, value_name = "FILE")]
+    actions: Option<PathBuf>,
     /// Partner Center's id of the submission
     #[arg(long, value_name = "ID")]
     submission_id: Option<String>,
@@ -121,7 +126,7 @@ fn word(value: impl ValueEnum) -> Option<Value> {
 }
 
 impl PublishArgs {
-    fn request(&self) -> PublishRequest {
+    fn request(&self, expected: Option<Value>) -> PublishRequest {
         let text = |text: &String| Some(Value::from(text.as_str()));
         PublishRequest {
             publisher: text(&self.publisher),
@@ -137,6 +142,7 @@ impl PublishArgs {
             strategy: self.strategy.clone(),
             scope: (!self.scope.is_empty()).then(|| json!({ "applicationIds": self.scope })),
             note: self.note.as_ref().and_then(text),
+            expected,
             unknown: Default::default(),
         }
     }
@@ -145,10 +151,13 @@ impl PublishArgs {
 /// Announces the publish; with `--watch`, until the rollout ends or stops.
 pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
     let client = ApiClient::new(&args.service)?;
+    let expected = args.actions.as_deref().map(super::lint::actions_in).transpose()?;
+    let expected = expected
+        .map(|AllowedActions { control, data }| json!({"allowedCustomerActions": control, "allowedDataActions": data}));
     if args.dry_run {
-        return dry_run(&client, &args).await;
+        return dry_run(&client, &args, expected).await;
     }
-    let accepted = client.publish(&args.request()).await?;
+    let accepted = client.publish(&args.request(expected)).await?;
     if let Some(first) = accepted.duplicate_of {
         output::say(&format!("this publish is known already: rollout {first} brings it out"));
     }
@@ -166,8 +175,8 @@ pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-async fn dry_run(client: &ApiClient, args: &PublishArgs) -> Result<Exit, Failure> {
-    let request = args.request();
+async fn dry_run(client: &ApiClient, args: &PublishArgs, expected: Option<Value>) -> Result<Exit, Failure> {
+    let request = args.request(expected);
     let format = match args.format {
         ReportFormat::Text => {
             output::print(&dry_run::text(&client.dry_run(&request).await?))?;

@@ -10,7 +10,7 @@ use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
 use super::repair::{self, RepairArgs};
-use super::{output, summary, watch};
+use super::{offers, output, summary, watch};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
 use crate::rollout::RolloutId;
 
@@ -263,6 +263,9 @@ async fn show(
         rollout.created_at.format("%Y-%m-%d %H:%M:%SZ"),
         summary::counts(&rollout.counts)
     ));
+    if let Some(changes) = &rollout.changes {
+        text.push_str(&offers::changes(changes));
+    }
     if let Some(state) = state {
         let refreshes: Vec<RefreshView> = client.refreshes(&id.to_string(), Some(state), limit).await?;
         let rows: Vec<_> = refreshes.iter().map(row).collect();

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 pub const FILES: &[(&str, &str)] = &[
     ("host.json", include_str!("../../host.json")),
     ("functions/Consent/function.json", include_str!("../../functions/Consent/function.json")),
+    ("functions/Dashboard/function.json", include_str!("../../functions/Dashboard/function.json")),
     ("functions/Deployments/function.json", include_str!("../../functions/Deployments/function.json")),
     ("functions/Notification/function.json", include_str!("../../functions/Notification/function.json")),
     ("functions/OfferPublishes/function.json", include_str!("../../functions/OfferPublishes/function.json")),
+    ("functions/Offers/function.json", include_str!("../../functions/Offers/function.json")),
     ("functions/Operations/function.json", include_str!("../../functions/Operations/function.json")),
     ("functions/PlanRollout/function.json", include_str!("../../functions/PlanRollout/function.json")),
     ("functions/PollOperations/function.json", include_str!("../../functions/PollOperations/function.json")),
@@ -18,6 +20,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("functions/RenewTokens/function.json", include_str!("../../functions/RenewTokens/function.json")),
     ("functions/Rollouts/function.json", include_str!("../../functions/Rollouts/function.json")),
     ("functions/ScheduledRefresh/function.json", include_str!("../../functions/ScheduledRefresh/function.json")),
+    ("functions/SyncDeployments/function.json", include_str!("../../functions/SyncDeployments/function.json")),
+    ("functions/WatchOffers/function.json", include_str!("../../functions/WatchOffers/function.json")),
 ];
 
 /// A folder with `host.json` and `functions/`.

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::plain_text::{counted, plain, shortened};
 use crate::functions::wire::api::{ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView, RolloutWord};
-use crate::rollout::{Actor, Audience, Counts, Target};
+use crate::rollout::{Actor, Audience, Counts, Target, advice};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
 pub const STATES: [RefreshWord; 5] = [
@@ -138,7 +138,7 @@ pub fn duration(span: chrono::TimeDelta) -> String {
 
 /// Failures by who has to act and by code.
 fn actions(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView]) {
-    let mut groups: BTreeMap<(u8, String), Vec<(&RefreshView, ErrorView)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, String), Vec<(&RefreshView, ErrorView)>> = BTreeMap::new();
     for refresh in refreshes {
         let error = match (refresh.state, &refresh.error) {
             (RefreshWord::Failed, Some(error)) => error.clone(),
@@ -169,12 +169,12 @@ fn actions(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView]) 
     for members in groups.values() {
         let Some((_, error)) = members.first() else { continue };
         if last.replace(error.actor) != Some(error.actor) {
-            let _ = writeln!(text, "\n  {}", who(error.actor));
+            let _ = writeln!(text, "\n  {}", advice::who(error.actor));
         }
         let message = shortened(&plain(&error.message), MESSAGE_LENGTH);
         let _ =
             writeln!(text, "    {} ({}): {message}", plain(&error.code), counted(members.len() as u64, "deployment"));
-        let _ = writeln!(text, "      what to do: {}", what_to_do(error));
+        let _ = writeln!(text, "      what to do: {}", advice::what_to_do(error.actor, &error.code));
         for (refresh, error) in members.iter().take(SHOWN_DEPLOYMENTS) {
             let _ = write!(text, "      {}", refresh.application_id);
             // Microsoft's support asks for this first.
@@ -248,49 +248,9 @@ fn more(text: &mut String, count: usize, shown: usize, rollout: &RolloutView) {
     }
 }
 
-/// The order of the summary: what blocks everybody first.
-fn rank(actor: Actor) -> u8 {
-    match actor {
-        Actor::Offer => 0,
-        Actor::Publisher => 1,
-        Actor::Customer => 2,
-        Actor::Microsoft => 3,
-    }
-}
-
-fn who(actor: Actor) -> &'static str {
-    match actor {
-        Actor::Offer => "The publisher, on the offer itself",
-        Actor::Publisher => "The publisher",
-        Actor::Customer => "The customer",
-        Actor::Microsoft => "Microsoft",
-    }
-}
-
-/// What to do about an error, by its code where the code says more than the actor (contracts/arm.md §2.6).
-fn what_to_do(error: &ErrorView) -> &'static str {
-    match (error.actor, error.code.to_ascii_lowercase().as_str()) {
-        (Actor::Offer, _) => {
-            "correct the permissions in the plan's technical configuration and publish a new version; do not resume this rollout"
-        }
-        (_, "scopelocked") => "ask the customer to remove the lock for the time of the refresh, then retry",
-        (_, "requestdisallowedbypolicy") => {
-            "ask the customer for an exemption from the policy that the message names, then retry"
-        }
-        (_, "readonlydisabledsubscription") => "ask the customer to enable the subscription again, then retry",
-        (_, "subscriptionnotregistered" | "missingsubscriptionregistration") => {
-            "ask the customer to register the resource provider that the message names, then retry"
-        }
-        (
-            _,
-            "authorizationfailed" | "forbidden" | "linkedauthorizationfailed" | "denyassignmentauthorizationfailed",
-        ) => "grant the identity the rights that the message names, then retry",
-        (_, "notoken") => "give the service an identity that gets tokens, as the message says, then retry",
-        (_, "timedout") => "retry; if it happens again, open a support request with the correlation id",
-        (Actor::Publisher, _) => "look at the message and at the application in the Azure portal, then retry",
-        (Actor::Customer, _) => "send the message to the customer; retry when they have acted",
-        (Actor::Microsoft, _) => "retry later; if it happens again, open a support request with the correlation id",
-    }
+/// The order of the summary.
+fn rank(actor: Actor) -> usize {
+    advice::ORDER.iter().position(|known| *known == actor).unwrap_or(advice::ORDER.len())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::publish::PublishError;
 use super::{Engine, EngineError};
 use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::lint::Finding;
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{ApplicationId, HandOver, OfferPublish, SkipReason, Strategy, Timestamp, Version, Way};
 use crate::store::PageRequest;
@@ -16,6 +17,8 @@ pub struct DryRun {
     pub called: Vec<Call>,
     /// Who would be skipped, and why.
     pub skipped: Vec<(Member, SkipReason)>,
+    /// What the lint says of the version's actions.
+    pub lint: Vec<Finding>,
 }
 
 /// A deployment that a publish is for.
@@ -103,6 +106,10 @@ impl Engine {
                 Call { member, wave, way, opens_at, hand_over }
             })
             .collect();
-        Ok(DryRun { refused, called, skipped })
+        let lint = match self.published_actions(publish).await? {
+            Some(actions) => self.lint(&actions).await,
+            None => Vec::new(),
+        };
+        Ok(DryRun { refused, called, skipped, lint })
     }
 }

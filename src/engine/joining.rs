@@ -107,7 +107,8 @@ impl Engine {
         let is_contested = open.iter().any(|open| {
             let Rollout { id, publish, state, .. } = &open.value;
             let is_for_all = publish.audience == Audience::All && publish.scope.is_empty();
-            is_for_all && publish.plan == *plan && !state.is_ended() && host.as_ref().is_none_or(|host| host.id != *id)
+            let goes_on = !state.is_ended() && !open.value.is_parked();
+            is_for_all && publish.plan == *plan && goes_on && host.as_ref().is_none_or(|host| host.id != *id)
         });
         Ok(match host {
             Some(host) => {

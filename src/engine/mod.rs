@@ -5,17 +5,22 @@
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
-//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`tenancy`] (whose
-//! subscriptions are), [`watch`] (what Partner Center has published) and [`vetting`] (whether that is worth a rollout).
+//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
+//! shows), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
+//! worth a rollout) and [`lint`] (whether its actions are real).
 
 pub mod audit;
 pub mod check;
 pub mod commands;
 pub mod consents;
+pub mod course;
+pub mod coverage;
 mod dead_letters;
 pub mod dry_run;
 pub mod joining;
 pub mod last_good;
+pub mod lint;
+pub mod offers;
 pub mod planning;
 pub mod polling;
 pub mod publish;
@@ -25,6 +30,7 @@ mod retention;
 pub mod schedule;
 pub mod step;
 pub mod switch;
+pub mod sync;
 mod telling;
 pub mod tenancy;
 pub mod upkeep;
@@ -114,6 +120,7 @@ pub struct Engine {
     config: EngineConfig,
     webhook: Option<Webhook>,
     claiming: tokio::sync::Mutex<()>,
+    linter: lint::Linter,
     watch: Option<watch::Watch>,
     gdap: Option<Gdap>,
     /// When this process looked for dead letters.
@@ -134,12 +141,14 @@ impl Engine {
         clock: Arc<dyn Clock>,
         config: EngineConfig,
     ) -> Self {
+        let linter = lint::Linter::new(arm.clone(), Arc::clone(&clock));
         Self {
             store,
             queue,
             arm,
             clock,
             config,
+            linter,
             webhook: None,
             watch: None,
             gdap: None,

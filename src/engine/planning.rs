@@ -39,6 +39,9 @@ impl Engine {
                 self.save_rollout(&mut rollout).await?;
                 return Ok(());
             }
+            if self.park_by_lint(&mut rollout).await? {
+                return Ok(());
+            }
             let whole = self.count_meant(&rollout.value.publish).await?;
             rollout.value.begin(whole, now);
             // Before the rollout is stored as begun, since nobody comes back to it then.

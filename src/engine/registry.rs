@@ -37,6 +37,8 @@ pub struct Notification {
 pub struct Import {
     /// The application.
     pub application_id: ApplicationId,
+    /// Whether the operator says that it exists; else ARM is asked.
+    pub is_vouched: bool,
     /// The plan and whether it is a preview purchase.
     pub plan: Option<(Plan, bool)>,
     /// The version it was deployed with.
@@ -138,7 +140,8 @@ impl Engine {
             for line in lines {
                 merge(&mut deployment.value, line);
             }
-            if deployment.value.plan.is_none() && deployment.value.check.is_none() {
+            let is_doubtful = before.is_none() && !deployment.value.confirmed;
+            if (deployment.value.plan.is_none() || is_doubtful) && deployment.value.check.is_none() {
                 deployment.value.ask_check(now);
             }
             if before.as_ref() == Some(&deployment.value) {
@@ -161,7 +164,8 @@ impl Engine {
             let new = usize::from(write.etag.is_none());
             imported.imported += new;
             imported.updated += lines.len() - new;
-            messages.extend(check_message(&write.value, now).filter(|_| write.value.plan.is_none()));
+            let asks = write.value.plan.is_none() || !write.value.confirmed;
+            messages.extend(check_message(&write.value, now).filter(|_| asks));
         }
         self.send_refresh_messages(&messages).await?;
         Ok(again)
@@ -309,7 +313,7 @@ fn stated(notification: &Notification) -> String {
 }
 
 /// The message for the check that is under way, if one is.
-fn check_message(deployment: &Deployment, now: Timestamp) -> Option<Outgoing> {
+pub(super) fn check_message(deployment: &Deployment, now: Timestamp) -> Option<Outgoing> {
     let due = deployment.check.as_ref().map(|check| check.due)?;
     let body = Message::CheckDeployment { key: deployment.key.clone() }.to_body();
     Some(Outgoing { id: deployment.check_message_id()?, body, due: (due > now).then_some(due) })
@@ -333,8 +337,8 @@ fn merge(deployment: &mut Deployment, import: &Import) {
     if let Some(windows) = &import.maintenance_windows {
         deployment.maintenance_windows.clone_from(windows);
     }
-    deployment.confirmed = true;
-    if deployment.gone_since.take().is_some() {
+    deployment.confirmed |= import.is_vouched;
+    if import.is_vouched && deployment.gone_since.take().is_some() {
         // What was known of it when it went says nothing of it now.
         deployment.provisioning_state = None;
         deployment.applied = None;

@@ -65,6 +65,7 @@ impl Engine {
             strategy: Strategy { max_in_flight, approve_last_wave: false, ..strategy },
             supersede: Supersede::Refuse,
             note: Some("scheduled refresh".to_owned()),
+            actions: None,
         }
     }
 }

@@ -37,6 +37,7 @@ impl Engine {
             ("take note of dead letters", self.take_note_of_dead_letters().await),
             ("tell people", self.send_lost_notes().await),
             ("forget what is old", self.forget_old().await),
+            ("look after the sync", self.send_lost_sync().await),
         ];
         for (what, result) in aside {
             if let Err(error) = result {
@@ -103,6 +104,7 @@ impl Engine {
         let mut result = Ok(());
         for open in self.store.open_rollouts().await? {
             result = result.and(self.look_after(&open.value).await);
+            self.note_course(open.value.id).await;
         }
         result
     }
@@ -198,7 +200,7 @@ impl Engine {
             let Some(rollout) = self.store.rollout(raised.by).await? else { continue };
             match rollout.value.state {
                 RolloutState::Canceled { .. } | RolloutState::Halted { .. } => {
-                    self.revert_wanted(&rollout.value).await?
+                    self.revert_wanted(&rollout.value).await?;
                 }
                 RolloutState::Completed => self.settle_wanted(&rollout.value).await?,
                 _ => {}

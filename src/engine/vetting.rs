@@ -53,10 +53,7 @@ impl Engine {
                     Eligibility::Outside
                     | Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::Gone | SkipReason::Deleting) => {}
                     Eligibility::Member | Eligibility::Skipped(_) => {
-                        // A new deployment has the permissions of the version it was deployed with.
-                        let deployed = || deployment.version.as_deref().and_then(|version| version.parse().ok());
-                        let applied = deployment.applied.as_ref().map(|applied| applied.version);
-                        baselines.entry(applied.or_else(deployed)).or_default();
+                        baselines.entry(deployment.known_version()).or_default();
                     }
                 }
             }

@@ -13,7 +13,6 @@ use tracing::{info, warn};
 use super::publish::{Identity, PublishError};
 use super::{Engine, EngineError, OfferConfig};
 use crate::partner_center::{PartnerCenter, Trouble, TroubleKind};
-use crate::rollout::difference::wider;
 use crate::rollout::publish::Supersede;
 use crate::rollout::submission::{Standing, States};
 use crate::rollout::watch::{FirstSight, OfferWatch, Outcome, PlanWatch, Seen, ShownSubmission, Sighting, Snapshot};
@@ -202,7 +201,7 @@ impl Engine {
                 Err(Stopped::Trouble(trouble))
                     if matches!(trouble.kind, TroubleKind::Unreadable { .. } | TroubleKind::NotFound) =>
                 {
-                    look.odd.push(format!("plan {}: {trouble}", plan.plan));
+                    look.odd.push(format!("plan {}: {}; {}", plan.plan, trouble.kind, trouble.kind.remedy()));
                 }
                 Err(stopped) => return Err(stopped),
             }
@@ -326,6 +325,8 @@ impl Engine {
             scope: Vec::new(),
             supersede: Supersede::Wait,
             note: Some("seen in Partner Center".to_owned()),
+            // Those of the snapshot.
+            actions: None,
         };
         match self.start_rollout(publish, &Identity::Content).await {
             Ok(started) => {
@@ -344,22 +345,9 @@ impl Engine {
         }
     }
 
-    /// The published versions of a plan that let somebody do more than the wanted one, each with what: any customer may set
-    /// itself to any of them. `None` where that cannot be told.
-    pub async fn wider_versions(&self, plan: &Plan) -> Result<Option<Vec<(Version, Vec<String>)>>, EngineError> {
-        let Some(wanted) = self.wanted(plan).await?.value.version else { return Ok(None) };
-        let snapshots = published::snapshots(self.store(), plan).await?;
-        let Some(of_wanted) = snapshots.iter().find(|snapshot| snapshot.value.version == wanted) else {
-            return Ok(None);
-        };
-        let others = snapshots.iter().filter(|snapshot| snapshot.value.version != wanted);
-        let wider = others.map(|other| (other.value.version, wider(&other.value.package, &of_wanted.value.package)));
-        Ok(Some(wider.filter(|(_, more)| !more.is_empty()).collect()))
-    }
-
     /// Warns of versions that are wider than the wanted one, when that has changed.
     async fn report_wider(&self, plan: &Plan) -> Result<(), EngineError> {
-        let wider = self.wider_versions(plan).await?.unwrap_or_default();
+        let wider = self.known_plan(plan).await?.wider.unwrap_or_default();
         let versions: Vec<_> = wider.iter().map(|(version, _)| *version).collect();
         let mut is_news = false;
         self.change_plan_watch(plan, |watch, _| {
@@ -397,7 +385,7 @@ impl Engine {
     }
 }
 
-fn plans(offer: &OfferConfig) -> impl Iterator<Item = Plan> + '_ {
+pub(super) fn plans(offer: &OfferConfig) -> impl Iterator<Item = Plan> + '_ {
     offer.plans.iter().map(|(plan, _)| Plan {
         publisher: offer.publisher.clone(),
         offer: offer.offer.clone(),

@@ -1,42 +1,46 @@
-//! Deployments: list, show, import (JSON, CSV), hold, release, forget (design §8).
+//! Deployments: list, show, import and export (JSON, CSV), hold, release, forget, look for them in Azure (design §8).
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::App;
-use super::wire::api::{DeploymentRow, DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::api::{DeploymentView, ImportResult, Page, Problem, RejectedRow};
 use super::wire::caller::Caller;
+use super::wire::import::Rows;
 use super::wire::list::{self, ListQuery};
 use super::wire::reason::{self, HoldRequest};
-use super::wire::{problem, views};
+use super::wire::sync_view::SyncView;
+use super::wire::{export, problem, views};
 use crate::engine::EngineError;
 use crate::engine::audit::Act;
-use crate::engine::registry::Import;
-use crate::rollout::openness::MOST_WINDOWS;
-use crate::rollout::{Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp};
+use crate::engine::sync::SyncError;
+use crate::rollout::{Deployment, DeploymentKey, Hold, Plan, Timestamp};
 
-/// The query of `GET /api/deployments`: all three ids of a plan, or none.
+/// How many rows of an import are taken at once.
+const IMPORT_BATCH: usize = 1_000;
+
+/// The query of `GET /api/deployments`: all three ids of a plan, or none; and the form of an export, or none for a page.
 #[derive(Deserialize)]
 pub struct DeploymentsQuery {
     publisher: Option<String>,
     offer: Option<String>,
     plan: Option<String>,
+    format: Option<String>,
     #[serde(flatten)]
     list: ListQuery,
 }
 
-/// `GET /api/deployments`.
+/// `GET /api/deployments`: a page, or with `?format=json|csv` all that are there, in the form that an import takes.
 pub async fn list(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<DeploymentsQuery>,
-) -> Result<Json<Page<DeploymentView>>, Problem> {
+) -> Result<Response, Problem> {
     let (plan, filter) = match (&query.publisher, &query.offer, &query.plan) {
         (None, None, None) => (None, Vec::new()),
         (Some(publisher), Some(offer), Some(plan)) => {
@@ -46,11 +50,23 @@ pub async fn list(
         }
         _ => return Err(problem::invalid_field("plan", "name publisher, offer and plan together, or none of them")),
     };
+    if let Some(format) = &query.format {
+        if !query.list.is_default() {
+            return Err(problem::invalid_field("format", "an export is whole: leave out top and continuation"));
+        }
+        let (content_type, body) = match format.as_str() {
+            "json" => ("application/json", Body::from_stream(export::json(app, plan))),
+            "csv" => ("text/csv; charset=utf-8", Body::from_stream(export::csv(app, plan))),
+            _ => return Err(problem::invalid_field("format", "expected json or csv")),
+        };
+        return Ok(([(header::CONTENT_TYPE, content_type)], body).into_response());
+    }
     let page = app.engine.deployments(plan.as_ref(), &query.list.page_request()?).await?;
-    Ok(Json(Page {
+    let page: Page<DeploymentView> = Page {
         value: page.items.iter().map(|deployment| view(&app, &deployment.value)).collect(),
         next_link: page.next.map(|next| list::next_link("/api/deployments", &filter, &query.list, &next)),
-    }))
+    };
+    Ok(Json(page).into_response())
 }
 
 /// `GET /api/deployments/{key}`.
@@ -156,6 +172,42 @@ fn no_deployment(key: &DeploymentKey) -> Problem {
     problem::missing(format!("there is no deployment {key}"))
 }
 
+/// `GET /api/deployments/sync`: the last run of SyncDeployments, under way or ended.
+pub async fn sync(Extension(app): Extension<Arc<App>>) -> Result<Json<SyncView>, Problem> {
+    match app.engine.sync().await? {
+        Some(run) => Ok(Json(run.into())),
+        None => Err(problem::missing("nobody has looked for deployments yet")),
+    }
+}
+
+/// The query of `POST /api/deployments/sync`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncQuery {
+    dry_run: Option<String>,
+}
+
+/// `POST /api/deployments/sync?dryRun=true`: begins a run; the same that is under way is answered with.
+pub async fn start_sync(
+    Extension(app): Extension<Arc<App>>,
+    Query(query): Query<SyncQuery>,
+    caller: Caller,
+) -> Result<(StatusCode, Json<SyncView>), Problem> {
+    let is_dry_run = match query.dry_run.as_deref() {
+        Some("true") => true,
+        None | Some("false") => false,
+        Some(_) => return Err(problem::invalid_field("dryRun", "expected true or false")),
+    };
+    let act = Act { who: caller.who(), what: "deployments.sync", on: None, from: None, why: None };
+    let work =
+        async { app.engine.start_sync(is_dry_run).await.map(|run| (run, is_dry_run.then(|| "dry run".to_owned()))) };
+    match app.engine.audited(act, work).await {
+        Ok(run) => Ok((StatusCode::ACCEPTED, Json(run.into()))),
+        Err(error @ SyncError::UnderWay { .. }) => Err(problem::conflict(error.to_string())),
+        Err(SyncError::Engine(error)) => Err(error.into()),
+    }
+}
+
 /// `PUT /api/deployments`: rows that can be read are imported, the others named with their line.
 pub async fn import(
     Extension(app): Extension<Arc<App>>,
@@ -163,139 +215,35 @@ pub async fn import(
     caller: Caller,
     body: Bytes,
 ) -> Result<Json<ImportResult>, Problem> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let rows = match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/json" => json_rows(&body)?,
-        "text/csv" => csv_rows(&body)?,
-        _ => return Err(problem::invalid_field("Content-Type", "expected application/json or text/csv")),
-    };
-    let mut imports = Vec::with_capacity(rows.len());
-    let mut rejected = Vec::new();
-    for (line, row) in rows {
-        match row.and_then(check) {
-            Ok(import) => imports.push(import),
-            Err(why) => rejected.push(RejectedRow { line, why }),
-        }
-    }
+    let rows = Rows::read(&headers, &body)?;
     let act = Act { who: caller.who(), what: "deployments.import", on: None, from: None, why: None };
     let work = async {
-        let imported = app.engine.import(imports).await?;
-        let to = format!("{} imported, {} updated, {} rejected", imported.imported, imported.updated, rejected.len());
-        Ok::<_, EngineError>((imported, Some(to)))
+        let result = take(&app, rows).await?;
+        let ImportResult { imported, updated, rejected } = &result;
+        let to = format!("{imported} imported, {updated} updated, {} rejected", rejected.len());
+        Ok::<_, EngineError>((result, Some(to)))
     };
-    let imported = app.engine.audited(act, work).await?;
-    Ok(Json(ImportResult { imported: imported.imported as u64, updated: imported.updated as u64, rejected }))
+    Ok(Json(app.engine.audited(act, work).await?))
 }
 
-/// A row by its line, or why it cannot be read.
-type Rows = Vec<(u64, Result<DeploymentRow, String>)>;
-
-fn json_rows(body: &Bytes) -> Result<Rows, Problem> {
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(body)
-        .map_err(|error| problem::invalid_field("body", format!("expected a JSON array of objects: {error}")))?;
-    let row = |value| serde_json::from_value(value).map_err(|error: serde_json::Error| error.to_string());
-    Ok((1..).zip(rows.into_iter().map(row)).collect())
-}
-
-fn csv_rows(body: &Bytes) -> Result<Rows, Problem> {
-    // A byte order mark, as spreadsheets write it, would become part of the first name.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(body);
-    let names = reader.headers().map_err(|error| problem::invalid_field("body", error.to_string()))?.clone();
-    if !names.iter().any(|name| name == "applicationId") {
-        return Err(problem::invalid_field("body", "the first line of the CSV has no column applicationId"));
-    }
-    let mut rows = Vec::new();
-    let mut record = csv::StringRecord::new();
-    let mut lines = Lines { text: body, counted_to: 0, line: 1 };
+async fn take(app: &App, mut rows: Rows<'_>) -> Result<ImportResult, EngineError> {
+    let mut result = ImportResult::default();
     loop {
-        let (begin, row) = match reader.read_record(&mut record) {
-            Ok(false) => return Ok(rows),
-            Ok(true) => (record.position().cloned(), record.deserialize(Some(&names))),
-            Err(error) => (error.position().cloned(), Err(error)),
-        };
-        let line = lines.of_record_at(begin.map_or(0, |begin| begin.byte()));
-        rows.push((line, row.map_err(|error| why(&error))));
-    }
-}
-
-/// Counts lines, since the reader's own count is one behind after a line that ends in CRLF or is empty.
-struct Lines<'b> {
-    text: &'b [u8],
-    counted_to: usize,
-    line: u64,
-}
-
-impl Lines<'_> {
-    /// The line on which the record begins that the reader found at `byte`; records are asked for in their order.
-    fn of_record_at(&mut self, byte: u64) -> u64 {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX).clamp(self.counted_to, self.text.len());
-        let ends = self.text[byte..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let begin = byte + ends;
-        self.line += self.text[self.counted_to..begin].iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.counted_to = begin;
-        self.line
-    }
-}
-
-/// What is wrong with a record, without the reader's own idea of where it is.
-fn why(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
-        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("it has {len} fields where the first line has {expected_len}")
+        let mut imports = Vec::new();
+        let read = rows.by_ref().take(IMPORT_BATCH).fold(0, |read, (line, row)| {
+            match row {
+                Ok(import) => imports.push(import),
+                Err(why) => result.rejected.push(RejectedRow { line, why }),
+            }
+            read + 1
+        });
+        if read == 0 {
+            return Ok(result);
         }
-        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
-        _ => error.to_string(),
+        let imported = app.engine.import(imports).await?;
+        result.imported += imported.imported as u64;
+        result.updated += imported.updated as u64;
     }
-}
-
-fn check(row: DeploymentRow) -> Result<Import, String> {
-    let text = |value: Option<String>| value.filter(|text| !text.is_empty());
-    let application_id = text(row.application_id)
-        .ok_or("applicationId is required")?
-        .parse()
-        .map_err(|error| format!("applicationId: {error}"))?;
-    let plan = match (text(row.publisher), text(row.offer), text(row.plan)) {
-        (None, None, None) => None,
-        (Some(publisher), Some(offer), Some(plan)) => {
-            let (plan, preview) = Plan::parse(&publisher, &offer, &plan).map_err(|error| error.to_string())?;
-            Some((plan, row.preview.unwrap_or(preview)))
-        }
-        _ => return Err("publisher, offer and plan belong together: name all three, or none".to_owned()),
-    };
-    let tenant_id = text(row.tenant_id);
-    if tenant_id.as_deref().is_some_and(|id| !crate::rollout::resource_id::is_guid(id)) {
-        return Err("tenantId is not a GUID".to_owned());
-    }
-    let short = |name: &str, value: Option<String>| match text(value) {
-        Some(text) if text.len() > 500 => Err(format!("{name} has more than 500 characters")),
-        text => Ok(text),
-    };
-    let maintenance_windows = row.maintenance_windows.map(windows).transpose()?.flatten();
-    Ok(Import {
-        application_id,
-        plan,
-        version: short("version", row.version)?,
-        tenant_id,
-        managed_resource_group_id: short("managedResourceGroupId", row.managed_resource_group_id)?,
-        location: short("location", row.location)?,
-        maintenance_windows,
-    })
-}
-
-/// Windows, as an array or as the text of one; an empty text says nothing of them.
-fn windows(value: Value) -> Result<Option<Vec<MaintenanceWindow>>, String> {
-    let named = |error: serde_json::Error| format!("maintenanceWindows: {error}");
-    let windows: Vec<MaintenanceWindow> = match value {
-        Value::String(text) if text.is_empty() => return Ok(None),
-        Value::String(text) => serde_json::from_str(&text).map_err(named)?,
-        value => serde_json::from_value(value).map_err(named)?,
-    };
-    if windows.len() > MOST_WINDOWS {
-        return Err(format!("maintenanceWindows: more than {MOST_WINDOWS}"));
-    }
-    Ok(Some(windows))
 }
 
 fn parse_key(text: &str) -> Result<DeploymentKey, Problem> {

@@ -5,9 +5,11 @@
 //! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
 pub mod consent;
+pub mod dashboard;
 pub mod deployments;
 pub mod notification;
 pub mod offer_publishes;
+pub mod offers;
 pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
@@ -15,6 +17,8 @@ pub mod refresh_deployment;
 pub mod renew_tokens;
 pub mod rollouts;
 pub mod scheduled_refresh;
+pub mod sync_deployments;
+pub mod watch_offers;
 pub mod wire;
 
 use std::any::Any;
@@ -32,6 +36,7 @@ use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
+use self::dashboard::Dashboard;
 use self::wire::caller::IsVouched;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
@@ -50,6 +55,8 @@ pub struct App {
     pub engine: Engine,
     /// The accepted values of `sig` (`NOTIFICATION_SIG`); none means that notifications are refused.
     pub notification_sigs: Vec<String>,
+    /// The page for people.
+    pub dashboard: Dashboard,
     /// Whether `X-MS-CLIENT-PRINCIPAL` says who is calling (`DASHBOARD_AUTH`).
     pub principals: IsVouched,
     /// When PollOperations comes next (`POLL_SCHEDULE`).
@@ -88,6 +95,8 @@ pub fn router(handle: Handle) -> Router {
             post(notification::post).layer(DefaultBodyLimit::max(notification::BODY_LIMIT)),
         )
         .route("/api/offer-publishes", post(offer_publishes::post))
+        .route("/api/offers", get(offers::list))
+        .route("/api/offer-publishes/lint", post(offer_publishes::lint))
         .route("/api/rollouts", get(rollouts::list).post(rollouts::start))
         .route("/api/rollouts/{id}", get(rollouts::show))
         .route("/api/rollouts/{id}/refreshes", get(rollouts::refreshes))
@@ -95,7 +104,9 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/last-good", get(rollouts::last_good))
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
+        .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
+        .merge(dashboard::routes())
         .route("/api/deployments/{key}/hold", post(deployments::hold))
         .route("/api/deployments/{key}/release", post(deployments::release))
         .route("/api/stop", post(operations::stop))
@@ -111,6 +122,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/PollOperations", post(poll_operations::invoke))
         .route("/RenewTokens", post(renew_tokens::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
+        .route("/SyncDeployments", post(sync_deployments::invoke))
+        .route("/WatchOffers", post(watch_offers::invoke))
         .fallback(any(problem::not_found))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(CatchPanicLayer::custom(after_panic))

@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use super::App;
-use super::wire::api::{Problem, PublishAccepted};
+use super::wire::api::{LintResult, Problem, PublishAccepted};
 use super::wire::caller::Caller;
 use super::wire::{problem, publish_request};
 use crate::engine::audit::Act;
 use crate::engine::publish::{Identity, PublishError, Started};
+use crate::rollout::lint::rejection;
 use crate::rollout::{OfferPublish, Purpose};
 
 /// One publish.
@@ -53,6 +54,20 @@ pub async fn start(
         Ok::<_, PublishError>((started, Some(to)))
     };
     app.engine.audited(act, work).await
+}
+
+/// `POST /api/offer-publishes/lint`: what the lint says of a version, without bringing it to anybody. The body is that of a
+/// publish, whose target may be left out; without `expected` the version is looked up in what Partner Center showed.
+pub async fn lint(Extension(app): Extension<Arc<App>>, body: Bytes) -> Result<Json<LintResult>, Problem> {
+    let publish = publish_request::parse_for_lint(&body, &app.engine)?;
+    let Some(actions) = app.engine.published_actions(&publish).await? else {
+        let OfferPublish { plan, version, .. } = publish;
+        return Err(problem::missing(format!(
+            "the actions of version {version} of {plan} are not known: Partner Center has not shown them; give them as `expected`"
+        )));
+    };
+    let findings = app.engine.lint(&actions).await;
+    Ok(Json(LintResult { rejected: rejection(&findings).is_some(), findings }))
 }
 
 /// By what the publish is known again (design §3.1).

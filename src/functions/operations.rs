@@ -20,13 +20,7 @@ pub async fn stop(
     caller: Caller,
     body: Bytes,
 ) -> Result<Json<SwitchView>, Problem> {
-    let (who, why) = (caller.who(), reason::optional(&body)?);
-    let act = act(&app, who.clone(), "stop", why.clone()).await?;
-    let stop = async {
-        app.engine.stop(&who, why).await?;
-        Ok::<_, EngineError>(((), Some("stopped".to_owned())))
-    };
-    app.engine.audited(act, stop).await?;
+    turn(&app, caller.who(), Turn::Stop, reason::optional(&body)?).await?;
     state(&app).await
 }
 
@@ -36,14 +30,35 @@ pub async fn start(
     caller: Caller,
     body: Bytes,
 ) -> Result<Json<SwitchView>, Problem> {
-    let who = caller.who();
-    let act = act(&app, who.clone(), "start", reason::optional(&body)?).await?;
-    let start = async {
-        app.engine.start(&who).await?;
-        Ok::<_, EngineError>(((), Some("going".to_owned())))
-    };
-    app.engine.audited(act, start).await?;
+    turn(&app, caller.who(), Turn::Start, reason::optional(&body)?).await?;
     state(&app).await
+}
+
+/// Stop or go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing is posted any more.
+    Stop,
+    /// Everything goes on.
+    Start,
+}
+
+/// Stops everything, or lets it go on, and notes in the audit list who did.
+pub async fn turn(app: &App, who: String, turn: Turn, why: Option<String>) -> Result<(), EngineError> {
+    let from = if app.engine.stopped().await?.is_some() { "stopped" } else { "going" };
+    let (what, to) = match turn {
+        Turn::Stop => ("stop", "stopped"),
+        Turn::Start => ("start", "going"),
+    };
+    let act = Act { who: who.clone(), what, on: None, from: Some(from.to_owned()), why: why.clone() };
+    let work = async {
+        match turn {
+            Turn::Stop => _ = app.engine.stop(&who, why).await?,
+            Turn::Start => app.engine.start(&who).await?,
+        }
+        Ok::<_, EngineError>(((), Some(to.to_owned())))
+    };
+    app.engine.audited(act, work).await
 }
 
 /// `GET /api/audit`, the newest first.
@@ -56,11 +71,6 @@ pub async fn audit(
         value: page.items.into_iter().map(views::audit_entry).collect(),
         next_link: page.next.map(|next| list::next_link("/api/audit", &[], &query, &next)),
     }))
-}
-
-async fn act(app: &App, who: String, what: &'static str, why: Option<String>) -> Result<Act, Problem> {
-    let from = if app.engine.stopped().await?.is_some() { "stopped" } else { "going" };
-    Ok(Act { who, what, on: None, from: Some(from.to_owned()), why })
 }
 
 async fn state(app: &App) -> Result<Json<SwitchView>, Problem> {

@@ -1,4 +1,5 @@
-//! RefreshDeployment: a message of the refresh queue: a refresh's next step, a check of one deployment, a share of looks.
+//! RefreshDeployment: a message of the refresh queue: a refresh's next step, a check of one deployment, a share of
+//! looks, a part of a sync.
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
         Message::LookAtRelationship { relationship_id } => {
             Ok(app.engine.look_at_relationship(&relationship_id).await?)
         }
+        Message::SyncDeployments { run } => Ok(app.engine.go_on_with_sync(&run).await?),
         Message::PollShare { at_most } => Ok(app.engine.poll_share(at_most).await?),
         Message::Tell { note } => Ok(app.engine.tell_note(&note).await?),
         Message::PlanRollout { .. } => Err(InvocationError::WrongQueue),

@@ -15,6 +15,7 @@ use super::wire::command_request::{self, CommandRequest};
 use super::wire::list::{self, ListQuery};
 use super::wire::{problem, publish_request, report, views};
 use super::{App, offer_publishes};
+use crate::engine::EngineError;
 use crate::engine::audit::Act;
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
@@ -126,16 +127,21 @@ pub async fn command(
     };
     let id = rollout_id(&id)?;
     let command = command_request::with_actor(command, query, &body)?;
+    let rollout = carry_out(&app, caller.who(), id, command).await?;
+    Ok(Json(view(&app, &rollout).await?))
+}
+
+/// Carries a command out, and notes in the audit list who gave it.
+pub async fn carry_out(app: &App, who: String, id: RolloutId, command: Command) -> Result<Rollout, CommandError> {
     let state = |rollout: &Rollout| rollout.state.name().to_owned();
-    let from = app.engine.store().rollout(id).await?.map(|rollout| state(&rollout.value));
-    let act = Act { who: caller.who(), what: audited_as(command), on: Some(id.to_string()), from, why: None };
+    let from = app.engine.store().rollout(id).await.map_err(EngineError::from)?.map(|rollout| state(&rollout.value));
+    let act = Act { who: who, what: audited_as(command), on: Some(id.to_string()), from, why: None };
     let work = async {
         let rollout = app.engine.command(id, command).await?;
         let to = state(&rollout);
         Ok::<_, CommandError>((rollout, Some(to)))
     };
-    let rollout = app.engine.audited(act, work).await?;
-    Ok(Json(view(&app, &rollout).await?))
+    app.engine.audited(act, work).await
 }
 
 fn audited_as(command: Command) -> &'static str {
@@ -184,7 +190,10 @@ pub async fn report(
 
 async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
     match app.engine.store().rollout(id).await? {
-        Some(rollout) => view(app, &rollout.value).await,
+        Some(rollout) => {
+            let changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
+            Ok(RolloutView { changes, ..view(app, &rollout.value).await? })
+        }
         None => Err(problem::missing(format!("there is no rollout {id}"))),
     }
 }

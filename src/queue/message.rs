@@ -27,6 +27,11 @@ pub enum Message {
         /// The deployment.
         key: DeploymentKey,
     },
+    /// Refresh queue: go on with looking for deployments.
+    SyncDeployments {
+        /// The run.
+        run: String,
+    },
     /// Refresh queue: ask for, or prove, the consent of a customer's tenant.
     ConsentOfTenant {
         /// The tenant.

@@ -247,6 +247,14 @@ impl Deployment {
         self.history.iter().rev().find(|past| past.has_succeeded() && past.version != bad)
     }
 
+    /// Whether it has this version: a refresh brought it last, or it was deployed with it and no refresh came since.
+    pub fn has(&self, version: Version) -> bool {
+        match &self.applied {
+            Some(applied) => applied.version == version,
+            None => self.version.as_deref().and_then(|text| text.parse().ok()) == Some(version),
+        }
+    }
+
     /// Asks for a look at ARM at `due`; a check that is under way starts over.
     pub fn ask_check(&mut self, due: Timestamp) {
         let message = self.check.as_ref().map_or(0, |check| check.message) + 1;

@@ -94,6 +94,7 @@ mod tests {
             strategy: Strategy::default(),
             supersede: Supersede::Refuse,
             note: None,
+            actions: None,
         }
     }
 

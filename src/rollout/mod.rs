@@ -3,10 +3,12 @@
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
 //! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
-//! [`joining`] (what becomes of those that come late).
+//! [`joining`] (what becomes of those that come late), [`lint`] (are the published actions real).
 
+pub mod advice;
 pub mod answer;
 pub mod changes;
+pub mod course;
 pub mod deployment;
 pub mod difference;
 pub mod eligibility;
@@ -14,6 +16,7 @@ pub mod failure;
 pub mod hand_over;
 pub mod joining;
 pub mod lifecycle;
+pub mod lint;
 pub mod news;
 pub mod openness;
 pub mod package;
@@ -21,6 +24,7 @@ pub mod publish;
 pub mod refresh;
 pub mod resource_id;
 pub mod retry;
+pub mod sighting;
 pub mod strategy;
 pub mod submission;
 pub mod tally;
@@ -30,6 +34,7 @@ pub mod watch;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use changes::Changes;
+pub use course::Course;
 pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};

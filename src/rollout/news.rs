@@ -116,6 +116,7 @@ mod tests {
             strategy: Strategy::default(),
             supersede: Supersede::Refuse,
             note: None,
+            actions: None,
         };
         let mut rollout = Rollout::new(RolloutId(uuid::Uuid::nil()), publish, now);
         assert_eq!(rollout.note_news(now), None, "planning");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::lint::AllowedActions;
 use super::resource_id::{ApplicationId, hex};
 use super::{Strategy, Timestamp, Version};
 
@@ -138,6 +139,9 @@ pub struct OfferPublish {
     pub supersede: Supersede,
     /// A person's words.
     pub note: Option<String>,
+    /// The actions that the version allows, where whoever announced it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<AllowedActions>,
 }
 
 /// What a publish does to a rollout of another version of the same plan that is planning or running (design §4).
@@ -204,6 +208,7 @@ mod tests {
             strategy: Strategy::default(),
             supersede: Supersede::Refuse,
             note: None,
+            actions: None,
         }
     }
 

@@ -4,6 +4,9 @@
 
 use std::path::PathBuf;
 
+use crate::access::certificate::ClientCertificate;
+use crate::rollout::submission::States;
+
 use super::{Endpoint, OfferSettings, Problem, Secret, ServiceBusConnection, StorageConnection};
 
 /// Everything that was decided, by concern.
@@ -163,6 +166,8 @@ pub struct PartnerCenterSettings {
     pub endpoint: Endpoint,
     /// The app that watches; none means that offers are not watched.
     pub app: Option<PartnerCenterApp>,
+    /// What Partner Center's states mean.
+    pub states: States,
 }
 
 /// The app registration that watches offers.
@@ -172,8 +177,17 @@ pub struct PartnerCenterApp {
     pub tenant_id: String,
     /// Its client id.
     pub client_id: String,
-    /// Its secret.
-    pub secret: Secret,
+    /// How it proves who it is.
+    pub proof: AppProof,
+}
+
+/// How an app registration proves who it is.
+#[derive(Clone, Debug)]
+pub enum AppProof {
+    /// With a secret.
+    Secret(Secret),
+    /// With a certificate.
+    Certificate(ClientCertificate),
 }
 
 /// Access by GDAP, and consent to it.

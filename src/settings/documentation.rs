@@ -87,6 +87,11 @@ pub const ALL: &[SettingDoc] = &[
     without("PARTNER_CENTER_TENANT_ID", "tenant of the identity that watches offers"),
     without("PARTNER_CENTER_CLIENT_ID", "app registration that watches offers"),
     without("PARTNER_CENTER_CLIENT_SECRET", "its secret"),
+    without("PARTNER_CENTER_CLIENT_CERTIFICATE", "in the place of the secret: certificate and RSA key, as PEM"),
+    without(
+        "PARTNER_CENTER_STATES",
+        "what Partner Center's states mean where it is not as expected, as JSON: {\"State/Substate\": \"moving|failed|preview|live|byTarget\"}",
+    ),
     with(
         "PARTNER_API_ENDPOINT",
         "https://api.partnercenter.microsoft.com",

@@ -18,11 +18,14 @@ use std::path::PathBuf;
 
 use reader::Reader;
 
+use crate::access::certificate::ClientCertificate;
+use crate::rollout::submission::States;
+
 pub use concerns::*;
 pub use connections::{ConnectionIdentity, ServiceBusConnection, StorageConnection};
 pub use documentation::{ALL, SettingDoc, default_of, named_by_functions};
 pub use endpoint::{Endpoint, InvalidEndpoint, is_loopback};
-pub use offers::{FirstSight, Offer, OfferPlan, OfferSettings};
+pub use offers::{Offer, OfferPlan, OfferSettings};
 pub use problem::{Problem, SettingsError};
 pub use secret::Secret;
 
@@ -270,22 +273,43 @@ fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
 }
 
 fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {
+    const CERTIFICATE: &str = "PARTNER_CENTER_CLIENT_CERTIFICATE";
+    const STATES: &str = "PARTNER_CENTER_STATES";
     let endpoint = reader.endpoint_or_default("PARTNER_CENTER_ENDPOINT");
     let tenant_id = reader.directory_id("PARTNER_CENTER_TENANT_ID");
     let client_id = reader.directory_id("PARTNER_CENTER_CLIENT_ID");
-    let app = match (tenant_id, client_id, reader.secret("PARTNER_CENTER_CLIENT_SECRET")) {
-        (Some(tenant_id), Some(client_id), Some(secret)) => Some(PartnerCenterApp { tenant_id, client_id, secret }),
+    let certificate = reader.text(CERTIFICATE).map(ClientCertificate::from_pem);
+    let certificate = match certificate {
+        Some(Err(why)) => {
+            reader.wrong(CERTIFICATE, why, "give certificate and RSA key as PEM, as Key Vault hands them out");
+            None
+        }
+        Some(Ok(certificate)) => Some(AppProof::Certificate(certificate)),
+        None => None,
+    };
+    let secret = reader.secret("PARTNER_CENTER_CLIENT_SECRET").map(AppProof::Secret);
+    let app = match (tenant_id, client_id, certificate.or(secret)) {
+        (Some(tenant_id), Some(client_id), Some(proof)) => Some(PartnerCenterApp { tenant_id, client_id, proof }),
         (None, None, None) => None,
         _ => {
             reader.odd(
                 "PARTNER_CENTER_CLIENT_SECRET",
-                "offers are not watched, since not all of PARTNER_CENTER_TENANT_ID, _CLIENT_ID and _CLIENT_SECRET are there",
+                "offers are not watched, since not all of PARTNER_CENTER_TENANT_ID, _CLIENT_ID and _CLIENT_SECRET (or _CLIENT_CERTIFICATE) are there",
                 "set all three, or none",
             );
             None
         }
     };
-    PartnerCenterSettings { endpoint, app }
+    let states = match reader.text(STATES).map(str::parse::<States>) {
+        Some(Ok(states)) => states,
+        None => States::default(),
+        Some(Err(why)) => {
+            let fix = "give a JSON object such as {\"Published/ReadyToPublish\": \"preview\"}; meanings are moving, failed, preview, live and byTarget";
+            reader.wrong(STATES, why, fix);
+            States::default()
+        }
+    };
+    PartnerCenterSettings { endpoint, app, states }
 }
 
 fn gdap(reader: &mut Reader<'_>) -> GdapSettings {

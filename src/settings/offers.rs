@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::reader::Reader;
+use crate::rollout::watch::FirstSight;
 use crate::rollout::{ApplicationId, Plan, Strategy, Version, Way};
 
 const NAME: &str = "OFFERS";
@@ -50,16 +51,6 @@ pub struct OfferPlan {
     pub plan: Plan,
     /// The first value of the wanted version.
     pub wanted_version: Option<Version>,
-}
-
-/// What WatchOffers does with the first version it sees of a plan (`rolloutOnFirstSight`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FirstSight {
-    /// It is a baseline and starts nothing.
-    #[default]
-    Baseline,
-    /// It starts a rollout.
-    Rollout,
 }
 
 impl OfferSettings {

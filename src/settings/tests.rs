@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::rollout::watch::FirstSight;
 use crate::rollout::{Plan, Way};
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -449,4 +450,24 @@ fn what_a_function_json_names_has_a_default_to_write_out() {
             assert!(named.contains_key(name), "{name} has no default");
         }
     }
+}
+
+#[test]
+fn partner_center_is_watched_with_a_secret_or_a_certificate_and_its_states_can_be_named() {
+    let pem = include_str!("../../tests/data/certificates/client.pem");
+    let ids = [
+        ("PARTNER_CENTER_TENANT_ID", "5d0f7a10-0000-4000-8000-00000000f001"),
+        ("PARTNER_CENTER_CLIENT_ID", "0b1ec700-0000-4000-8000-00000000aa01"),
+    ];
+    let with = |more: &[(&str, &str)]| Settings::from_map(&map(&[&ids, more].concat()));
+    let proof = |more| with(more).unwrap().partner_center.app.map(|app| app.proof);
+    assert!(matches!(proof(&[("PARTNER_CENTER_CLIENT_SECRET", "hush")]), Some(AppProof::Secret(_))));
+    let both = [("PARTNER_CENTER_CLIENT_SECRET", "hush"), ("PARTNER_CENTER_CLIENT_CERTIFICATE", pem)];
+    assert!(matches!(proof(&both), Some(AppProof::Certificate(_))), "the certificate wins");
+    assert!(proof(&[]).is_none());
+    let bad = [("PARTNER_CENTER_CLIENT_CERTIFICATE", "hush"), ("PARTNER_CENTER_STATES", r#"{"Published": "live"}"#)];
+    let problems = with(&bad).unwrap_err().problems;
+    let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(names, ["PARTNER_CENTER_CLIENT_CERTIFICATE", "PARTNER_CENTER_STATES"]);
+    assert!(!format!("{problems:?}").contains("hush"));
 }

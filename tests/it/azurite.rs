@@ -4,7 +4,7 @@
 //! Without Node.js, npm and the registry the tests that need it fail: they are never skipped.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
@@ -15,6 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::manual_clock::ManualClock;
+use crate::npm;
 
 /// Accounts for services whose settings name no tables of their own: one for each test that starts such a service.
 const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout"];
@@ -44,7 +45,7 @@ fn start() -> (Url, Child) {
     let mut azurite = Command::new("node")
         .env("AZURITE_ACCOUNTS", accounts.join(";"))
         .arg(sources.join("serve.js"))
-        .arg(installed(&sources))
+        .arg(npm::installed(&sources))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -53,31 +54,6 @@ fn start() -> (Url, Child) {
     BufReader::new(azurite.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("listening ").unwrap_or_else(|| panic!("Azurite did not start: {line:?}"));
     (Url::parse(&format!("{address}/devstoreaccount1")).unwrap(), azurite)
-}
-
-/// The folder in which it is installed. Moved there when it is complete, so that test processes may do it at once.
-fn installed(sources: &Path) -> PathBuf {
-    let lock = std::fs::read(sources.join("package-lock.json")).unwrap();
-    let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, &lock);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("azurite-{name}"));
-    if folder.is_dir() {
-        return folder;
-    }
-    let unfinished = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(sources.join(file), unfinished.path().join(file)).unwrap();
-    }
-    let npm = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
-        .current_dir(unfinished.path())
-        .stdout(Stdio::null())
-        .status()
-        .expect("npm is needed to install Azurite");
-    assert!(npm.success(), "npm could not install Azurite");
-    if std::fs::rename(unfinished.path(), &folder).is_err() {
-        assert!(folder.is_dir(), "Azurite could not be moved to {}", folder.display());
-    }
-    folder
 }
 
 /// Tables of their own in Azurite.

@@ -72,6 +72,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "local",
         "handler",
         "package",
+        "lint",
         "publish",
         "rollout",
         "rollout list",
@@ -86,6 +87,8 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments",
         "deployments list",
         "deployments import",
+        "deployments export",
+        "deployments sync",
         "deployments hold",
         "deployments release",
         "deployments forget",
@@ -468,6 +471,29 @@ fn an_import_says_what_was_taken_and_which_lines_were_not() {
     assert_eq!(service.run(&["deployments", "import", "-"]).code, 2);
     assert_eq!(service.run(&["deployments", "import", "/nonexistent.csv"]).code, 1);
     assert_eq!(service.got().len(), 3);
+}
+
+#[test]
+fn an_export_is_written_whole_or_not_at_all() {
+    let service = Service::start(|got, _| match got.path.contains("none") {
+        false => (200, "text/csv", "applicationId\r\nx\r\n".to_owned()),
+        true => problem(500, json!({"title": "Internal Server Error", "status": 500, "detail": "the store failed"})),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.json");
+    let name = file.to_str().unwrap();
+    assert_eq!(service.run(&["deployments", "export", name]).code, 0);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "applicationId\r\nx\r\n");
+    let out = service.run(&["deployments", "export", "--publisher", "f", "--offer", "l", "--plan", "s/1"]);
+    assert_eq!((out.code, out.out.as_str()), (0, "applicationId\r\nx\r\n"), "{}", out.err);
+    let failed = service.run(&["deployments", "export", name, "--publisher", "none", "--offer", "l", "--plan", "s"]);
+    assert_eq!((failed.code, failed.err.contains("the store failed")), (1, true), "{}", failed.err);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-written is left");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "applicationId\r\nx\r\n", "the file before it stays");
+    assert_eq!(
+        service.paths()[..2],
+        ["GET /api/deployments?format=json", "GET /api/deployments?format=csv&publisher=f&offer=l&plan=s%2F1"]
+    );
 }
 
 #[test]

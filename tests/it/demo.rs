@@ -125,3 +125,16 @@ fn one_deployment_is_enough_for_a_demo() {
     assert!(ended.out.contains("1 succeeded, 1 in all") && ended.out.contains("Nobody has to act."), "{}", ended.out);
     home.assert_left();
 }
+
+#[test]
+fn the_demo_finds_by_watching_what_nobody_posts() {
+    let home = Home::new();
+    let ended = run(home.command(&["demo", "--watch", "--deployments", "20"]));
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
+    for said in
+        ["nobody posts it", "found        by watching", "Changed since 1.4.0", "+ control action", "known already"]
+    {
+        assert!(ended.err.contains(said), "{said} is not in\n{}", ended.err);
+    }
+    home.assert_left();
+}

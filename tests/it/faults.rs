@@ -112,6 +112,11 @@ impl Faults {
         *self.fault.lock().unwrap() = fault;
     }
 
+    /// How many calls were made.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
     /// How many effects were begun.
     pub fn effects(&self) -> usize {
         self.effects.load(Ordering::SeqCst)

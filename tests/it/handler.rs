@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::world::{World, application, invoke_message, invoke_timer, send};
 
 const DONE: &str = r#"{"Outputs":{},"Logs":[],"ReturnValue":null}"#;
-const FUNCTIONS: [&str; 4] = ["PlanRollout", "RefreshDeployment", "PollOperations", "ScheduledRefresh"];
+const FUNCTIONS: [&str; 5] =
+    ["PlanRollout", "RefreshDeployment", "PollOperations", "ScheduledRefresh", "SyncDeployments"];
 
 fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(path).header("content-type", "application/json").body(body.into()).unwrap()
@@ -80,6 +81,7 @@ async fn an_invocation_that_did_its_work_is_answered_with_a_whole_envelope() {
         ("RefreshDeployment", Message::Refresh { rollout_id, key: key.clone() }),
         ("RefreshDeployment", Message::CheckDeployment { key }),
         ("RefreshDeployment", Message::PollShare { at_most: 1 }),
+        ("RefreshDeployment", Message::SyncDeployments { run: "none".to_owned() }),
     ] {
         let body = json!({"Data": {"message": STANDARD.encode(message.to_body())}, "Metadata": {"message": "forged"}});
         let answer = world.request(post(&format!("/{function}"), body.to_string())).await;

@@ -16,11 +16,14 @@ use permafresh::access::credential::TokenSource;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
 use permafresh::arm::{ArmClient, ArmConfig};
 use permafresh::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use permafresh::functions::dashboard::Dashboard;
 use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{App, Handle, router};
 use permafresh::ncrontab::Schedule;
+use permafresh::partner_center;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::rollout::submission::States;
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
@@ -32,6 +35,7 @@ use tower::ServiceExt;
 use crate::arm_fixture::Issued;
 use crate::manual_clock::ManualClock;
 
+pub const DASHBOARD_KEY: &str = "the-key-of-the-dashboard";
 pub const SIG: &str = "the-sig";
 const LOCK: Duration = Duration::from_secs(300);
 
@@ -44,10 +48,21 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
     pub sigs: Vec<String>,
+    pub dashboard_key: Option<String>,
     pub principals: IsVouched,
     pub retention: Duration,
     /// Where people are told, and the secret.
     pub webhook: Option<(String, String)>,
+    /// Whether offers are watched, and with what.
+    pub watch: Option<WatchOptions>,
+}
+
+/// How offers are watched.
+#[derive(Clone)]
+pub struct WatchOptions {
+    pub partner: Arc<partner_center::simulator::Simulator>,
+    pub states: States,
+    pub rollout_on_first_sight: bool,
 }
 
 impl Default for Options {
@@ -60,9 +75,11 @@ impl Default for Options {
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
             sigs: vec![SIG.into(), "the-next-sig".into()],
+            dashboard_key: Some(DASHBOARD_KEY.into()),
             principals: IsVouched::No,
             retention: Duration::from_secs(400 * 86_400),
             webhook: None,
+            watch: None,
         }
     }
 }
@@ -131,20 +148,32 @@ impl World {
             retention: self.options.retention,
             looks_at_once: self.options.looks_at_once,
         };
-        let mut engine = Engine::new(store, queue, arm, clock, config);
+        let mut engine = Engine::new(store, queue, arm, clock.clone(), config);
         if let Some((url, secret)) = &self.options.webhook {
             let http = || {
+                // Another test may have been first.
+                let _ = rustls::crypto::ring::default_provider().install_default();
                 let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
                 builder.build().map_err(|error| error.to_string())
             };
             engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
         }
+        let engine = match &self.options.watch {
+            Some(options) => engine.with_watch(crate::watch_offers::watch(options, clock)),
+            None => engine,
+        };
         App {
+            dashboard: Dashboard::new(self.options.dashboard_key.clone(), self.options.principals),
             engine,
             notification_sigs: self.options.sigs.clone(),
             principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
+    }
+
+    /// The handler in use.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// The store as another process opens it.

@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub use scripts::{Acceptance, MonitorForm, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
+pub use scripts::{Acceptance, Area, MonitorForm, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
 use signed_url::UrlSigner;
 use world::World;
 pub use world::{ApplicationSpec, PlanSpec, Stats};
@@ -192,6 +192,39 @@ impl Simulator {
     /// Defines a role, as ARM shows it.
     pub fn define_role(&self, id: &str, definition: serde_json::Value) {
         self.shared.world().roles.insert(id.to_ascii_lowercase(), definition);
+    }
+
+    /// What to answer to the next calls of another kind, one after the other.
+    pub fn on_area(&self, area: Area, replies: impl IntoIterator<Item = Reply>) {
+        self.shared.world().on_area.entry(area).or_default().extend(replies);
+    }
+
+    /// Deletes an application: it is in no list, and not found.
+    pub fn delete_application(&self, id: &ApplicationId) {
+        if let Some(application) = self.shared.world().find_mut(id) {
+            application.is_gone = true;
+        }
+    }
+
+    /// Takes a subscription out of the list of those that the caller can see.
+    pub fn hide_subscription(&self, subscription: &str) {
+        self.shared.world().hidden.insert(subscription.to_ascii_lowercase().into());
+    }
+
+    /// Adds a subscription that holds no application.
+    pub fn add_subscription(&self, subscription: &str) {
+        self.shared.world().empty_subscriptions.insert(subscription.to_ascii_lowercase().into());
+    }
+
+    /// From now on Resource Graph shows no application, only their managed resource groups.
+    pub fn blind_graph(&self) {
+        self.shared.world().graph_is_blind = true;
+    }
+
+    /// Adds a provider with its operations, each with whether it is a data action.
+    pub fn add_provider(&self, namespace: &str, operations: &[(&str, bool)]) {
+        let operations = operations.iter().map(|(name, is_data)| ((*name).to_owned(), *is_data)).collect();
+        self.shared.world().providers.insert(namespace.to_ascii_lowercase().into(), operations);
     }
 
     /// From now on every operation that brings `version` fails because it names an action that does not exist.

@@ -5,6 +5,19 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+/// What a canned answer is given instead of, where it is no single application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Area {
+    /// The subscriptions.
+    Subscriptions,
+    /// Azure Resource Graph.
+    Graph,
+    /// The resource groups of a subscription.
+    Groups,
+    /// The operations of a provider.
+    Operations,
+}
+
 /// A canned answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {

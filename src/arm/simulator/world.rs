@@ -1,10 +1,10 @@
 //! What the simulator knows: applications, operations, tokens, and what was asked of it. No HTTP here.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::scripts::{Acceptance, OnPoll, OnPost, OnRead, Outcome, Reply};
+use super::scripts::{Acceptance, Area, OnPoll, OnPost, OnRead, Outcome, Reply};
 use crate::rollout::{ApplicationId, Timestamp};
 
 /// The customer's tenant where nothing else was said.
@@ -82,6 +82,10 @@ pub struct Stats {
     pub reads: u64,
     /// Pages of lists.
     pub pages: u64,
+    /// Pages of subscriptions, of Resource Graph and of resource groups.
+    pub inventory: u64,
+    /// Lists of a provider's operations.
+    pub operation_lists: u64,
     /// Tokens issued.
     pub tokens: u64,
     /// Calls without a good token.
@@ -98,6 +102,8 @@ pub struct Stats {
 #[derive(Debug)]
 pub(super) struct Application {
     pub spec: ApplicationSpec,
+    /// Whether it was deleted.
+    pub is_gone: bool,
     pub on_post: VecDeque<OnPost>,
     pub on_poll: VecDeque<OnPoll>,
     pub on_read: VecDeque<OnRead>,
@@ -134,6 +140,15 @@ pub(super) struct World {
     pub assignments: HashMap<String, Vec<serde_json::Value>>,
     /// Role definitions, by GUID.
     pub roles: HashMap<String, serde_json::Value>,
+    pub on_area: HashMap<Area, VecDeque<Reply>>,
+    /// Subscriptions that are there and in no list.
+    pub hidden: HashSet<Box<str>>,
+    /// Subscriptions that are in the list, and empty.
+    pub empty_subscriptions: HashSet<Box<str>>,
+    /// Whether Resource Graph shows no application, but their managed groups.
+    pub graph_is_blind: bool,
+    /// The operations of each provider, by its lower-case namespace, with whether each is a data action.
+    pub providers: HashMap<Box<str>, Vec<(String, bool)>>,
     pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
     pub stats: Stats,
     succeeded: Option<Arc<Outcome>>,
@@ -151,12 +166,14 @@ impl World {
         let key = spec.id.to_string().to_lowercase().into_boxed_str();
         if let Some(&index) = self.by_id.get(&key) {
             self.applications[index as usize].spec = spec;
+            self.applications[index as usize].is_gone = false;
             return;
         }
         self.by_id.insert(key, index);
         self.by_subscription.entry(spec.id.subscription().into()).or_default().push(index);
         self.applications.push(Application {
             spec,
+            is_gone: false,
             on_post: VecDeque::new(),
             on_poll: VecDeque::new(),
             on_read: VecDeque::new(),

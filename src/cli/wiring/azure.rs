@@ -13,13 +13,13 @@ use url::Url;
 
 use super::backends::beside_store;
 use crate::access::credential::{IdentityConfig, TokenSource};
-use crate::access::gdap::exchange::{AppProof, Exchange};
+use crate::access::gdap::exchange::{AppProof as GdapProof, Exchange};
 use crate::access::gdap::vault::{KeyVault, TokenFile, Vault};
 use crate::access::gdap::{Broker, Gdap, GdapConfig};
 use crate::clock::Clock;
 use crate::queue::service_bus::{ServiceBusConfig, ServiceBusCredential, ServiceBusQueue};
 use crate::settings::{
-    ConnectionIdentity, Credential, Secret, ServiceBusConnection, Settings, StorageConnection, is_loopback,
+    AppProof, ConnectionIdentity, Credential, Secret, ServiceBusConnection, Settings, StorageConnection, is_loopback,
 };
 use crate::store::tables::TablesStore;
 
@@ -61,6 +61,24 @@ impl<'a> Azure<'a> {
     /// Tokens of the identity that calls Azure Resource Manager.
     pub fn tokens(&self) -> Arc<TokenSource> {
         Arc::clone(&self.tokens)
+    }
+
+    /// Tokens of the application that watches offers, where there is one.
+    pub fn partner_center_tokens(&self) -> Option<TokenSource> {
+        let app = self.settings.partner_center.app.as_ref()?;
+        let authority = &self.settings.identity.authority_host;
+        let mut config = IdentityConfig {
+            tenant_id: Some(app.tenant_id.clone()),
+            client_id: Some(app.client_id.clone()),
+            authority_host: Some(authority.as_str().to_owned()),
+            ..IdentityConfig::default()
+        };
+        match &app.proof {
+            AppProof::Secret(secret) => config.client_secret = Some(secret.expose().to_owned()),
+            AppProof::Certificate(certificate) => config.client_certificate = Some(certificate.clone()),
+        }
+        let reach = if is_loopback(authority.url()) { Reach::ThisMachine } else { Reach::Anywhere };
+        Some(TokenSource::new(config, move || client(reach), Arc::clone(&self.clock)))
     }
 
     /// The tables of a storage account.
@@ -107,10 +125,10 @@ impl<'a> Azure<'a> {
             .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
         let proof = match &settings.identity.credential {
             Credential::ClientSecret { client_id: own, secret, .. } if own == client_id => {
-                AppProof::Secret(secret.expose().to_owned())
+                GdapProof::Secret(secret.expose().to_owned())
             }
-            Credential::ManagedIdentity { .. } => AppProof::ManagedIdentity(self.tokens()),
-            Credential::ClientSecret { .. } | Credential::DeveloperTools => AppProof::Public,
+            Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.tokens()),
+            Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
         };
         let vault = match &gdap.key_vault_url {
             Some(url) => {

@@ -12,11 +12,16 @@ use anyhow::Context as _;
 use super::failure::{Exit, Failure};
 use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
+use crate::engine::lint::Linter;
+use crate::engine::watch::Watch;
 use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
 use crate::functions::App;
+use crate::functions::dashboard::Dashboard;
 use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
+use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
 use crate::queue::Queue;
+use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
 use crate::settings::{self, Settings, SettingsError};
 use crate::webhook::Webhook;
@@ -49,9 +54,10 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     let queue = backends::queue(settings, &azure, Arc::clone(&clock))?;
-    let arm = client_over(settings, &azure, Arc::clone(&clock))?;
+    let arm = arm(settings, &azure, Arc::clone(&clock))?;
     let poll_schedule = Schedule::parse(&settings.schedules.poll).context("POLL_SCHEDULE cannot be read")?;
-    let mut engine = Engine::new(store.store(), queue, arm, clock, engine_config(settings));
+    let mut engine = Engine::new(store.store(), queue, arm, Arc::clone(&clock), engine_config(settings))
+        .with_watch(watch(settings, &azure, clock)?);
     if let (Some(url), Some(secret)) = (&settings.notify.url, &settings.notify.secret) {
         let webhook = Webhook::new(url.expose(), secret.expose(), azure::webhook_client(url.expose()));
         engine = engine.with_webhook(webhook.context("NOTIFY_URL or NOTIFY_SECRET cannot be used")?);
@@ -59,13 +65,16 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     if let Some(gdap) = azure.gdap().context("GDAP cannot be used")? {
         engine = engine.with_gdap(gdap);
     }
+    let is_vouched = match settings.dashboard.auth {
+        settings::DashboardAuth::EasyAuth => IsVouched::Yes,
+        settings::DashboardAuth::Key => IsVouched::No,
+    };
+    let dashboard_key = settings.dashboard.key.as_ref().map(|key| key.expose().to_owned());
     let app = App {
         engine,
         notification_sigs: settings.notifications.sigs.iter().map(|sig| sig.expose().to_owned()).collect(),
-        principals: match settings.dashboard.auth {
-            settings::DashboardAuth::EasyAuth => IsVouched::Yes,
-            settings::DashboardAuth::Key => IsVouched::No,
-        },
+        principals: is_vouched,
+        dashboard: Dashboard::new(dashboard_key, is_vouched),
         poll_schedule,
     };
     Ok((app, store))
@@ -73,10 +82,10 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
 
 /// Azure Resource Manager alone, called as the identity that the settings name.
 pub(super) fn arm_client(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
-    client_over(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+    arm(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
 }
 
-fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
+fn arm(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Result<ArmClient> {
     let mut arm = ArmConfig::for_endpoint(settings.arm.endpoint.url().clone());
     arm.audience.clone_from(&settings.arm.audience);
     arm.api_version.clone_from(&settings.arm.api_version);
@@ -85,11 +94,35 @@ fn client_over(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> any
     ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
 }
 
+/// The lint, which needs nothing else of a service.
+pub(super) fn linter(settings: &Settings) -> anyhow::Result<Linter> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let arm = arm(settings, &Azure::new(settings, Arc::clone(&clock)), Arc::clone(&clock))?;
+    Ok(Linter::new(arm, clock))
+}
+
 /// The queue that the handler sends to, for the host that takes from it, and the store, for a look whether it can be had.
 pub(super) fn host_parts(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<(Arc<dyn Queue>, OpenStore)> {
     let azure = Azure::new(settings, Arc::clone(&clock));
     let store = OpenStore::open(settings, &azure)?;
     Ok((backends::queue(settings, &azure, clock)?, store))
+}
+
+/// What watching Partner Center takes; it says itself where the settings name no application for it.
+fn watch(settings: &Settings, azure: &Azure<'_>, clock: Arc<dyn Clock>) -> anyhow::Result<Watch> {
+    let partner_center = match azure.partner_center_tokens() {
+        Some(tokens) => {
+            let endpoint = settings.partner_center.endpoint.url();
+            let mut config = PartnerCenterConfig::for_endpoint(endpoint.clone());
+            config.proxy = Proxy::from_environment(endpoint);
+            Some(PartnerCenter::new(config, tokens, clock).context("cannot call Partner Center")?)
+        }
+        None => None,
+    };
+    let mut watch = Watch::new(partner_center, settings.partner_center.states.clone());
+    let offers = settings.offers.offers.iter().filter(|offer| offer.first_sight == FirstSight::Rollout);
+    watch.rollout_on_first_sight = offers.map(|offer| (offer.publisher.clone(), offer.offer.clone())).collect();
+    Ok(watch)
 }
 
 fn engine_config(settings: &Settings) -> EngineConfig {

@@ -4,17 +4,19 @@
 //! what has no value is left out. Whoever reads these ignores members it does not know, so that an older command line
 //! can talk to a newer service; only [`PublishRequest`] keeps them, so that the service can refuse them by name.
 
-use std::collections::BTreeMap;
-use std::fmt;
+mod deployments;
 
-use serde::de::{Error as _, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::rollout::lint::Finding;
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Counts, DeploymentKey, Failure, Hold, MaintenanceWindow, Purpose, RolloutId,
-    Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Changes, Counts, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
 };
+
+pub use deployments::*;
 
 /// The media type of [`Problem`] (RFC 9457).
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -116,9 +118,22 @@ pub struct PublishRequest {
     /// A person's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<Value>,
+    /// What the version allows, for the lint: `{"allowedCustomerActions": [], "allowedDataActions": []}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
     /// Members that the API does not have: each of them is an error.
     #[serde(flatten)]
     pub unknown: BTreeMap<String, Value>,
+}
+
+/// The answer to `POST /api/offer-publishes/lint`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LintResult {
+    /// Whether a rollout of this version would be parked.
+    pub rejected: bool,
+    /// What the lint says, the rejected entries first.
+    pub findings: Vec<Finding>,
 }
 
 /// The answer to `POST /api/offer-publishes`.
@@ -197,6 +212,9 @@ pub struct RolloutView {
     /// What keeps it from posting besides; never there for one that has ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<HeldByView>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
     /// The wave under way, 1-based, the canaries included; 0 while planning.
     pub wave: u32,
     /// How many waves there are.
@@ -208,6 +226,9 @@ pub struct RolloutView {
     pub ended_at: Option<Timestamp>,
     /// How many refreshes stand where.
     pub counts: Counts,
+    /// What it changes for its deployments, where the permissions of its version are recorded; not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Box<Changes>>,
     /// How many deployments had another version before, as far as that is known; of a scheduled rollout that has completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
@@ -412,187 +433,6 @@ impl From<Failure> for ErrorView {
     }
 }
 
-/// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeploymentView {
-    /// Its key.
-    pub key: DeploymentKey,
-    /// Its ARM id.
-    pub application_id: ApplicationId,
-    /// Partner Center's publisher id; none for a service-catalog application.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publisher: Option<String>,
-    /// Partner Center's offer id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub offer: Option<String>,
-    /// Partner Center's plan id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// Whether it is a preview purchase.
-    pub preview: bool,
-    /// The version it was deployed with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// `MarketPlace` or `ServiceCatalog`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
-    /// The customer's tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<String>,
-    /// The managed resource group's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub managed_resource_group_id: Option<String>,
-    /// Its region.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-    /// `provisioningState` as Azure spelt it last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provisioning_state: Option<String>,
-    /// Whether ARM, or an import, has said that it exists.
-    pub confirmed: bool,
-    /// Since when it is gone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gone_since: Option<Timestamp>,
-    /// The last version a refresh succeeded with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied: Option<AppliedView>,
-    /// Whether, and why, it is not to be touched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hold: Option<Hold>,
-    /// When it may be refreshed; at any time if there are none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub maintenance_windows: Vec<MaintenanceWindow>,
-    /// What its refreshes came to, the oldest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<PastView>,
-    /// When it was first heard of.
-    pub created_at: Timestamp,
-    /// When anything about it last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A version that a refresh brought.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AppliedView {
-    /// The version.
-    pub version: Version,
-    /// The rollout that brought it.
-    pub rollout_id: RolloutId,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// How one refresh of a deployment ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PastView {
-    /// The version it was to bring.
-    pub version: Version,
-    /// The rollout it belonged to.
-    pub rollout_id: RolloutId,
-    /// When it ended.
-    pub at: Timestamp,
-    /// How: `succeeded`, `failed` or `timedOut`.
-    pub result: RefreshWord,
-    /// Whether the application was read afterwards and is in order; where it succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified: Option<bool>,
-    /// The error's code; where it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-}
-
-/// The answer to `GET /api/rollouts/{id}/last-good`: what the deployments could go back to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastGoodView {
-    /// The version of the rollout: the one to get away from.
-    pub bad_version: Version,
-    /// The other version that most deployments last succeeded with; of two equals the newer one. None where none is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<Version>,
-    /// How many deployments the plan has.
-    pub deployments: u64,
-    /// How many of them last succeeded with the bad version.
-    pub with_bad_version: u64,
-    /// How many never succeeded with any other version.
-    pub without_other: u64,
-    /// Each version that some last succeeded with, the most frequent first.
-    pub versions: Vec<GoodVersion>,
-}
-
-/// A version that some deployments last succeeded with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GoodVersion {
-    /// The version.
-    pub version: Version,
-    /// How many deployments.
-    pub deployments: u64,
-    /// When the last of them succeeded with it.
-    pub last_succeeded_at: Timestamp,
-}
-
-/// One row of `PUT /api/deployments`, JSON or CSV; unknown columns are ignored, values are checked by the function.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DeploymentRow {
-    /// The ARM id; required.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub application_id: Option<String>,
-    /// Partner Center's publisher id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub publisher: Option<String>,
-    /// Partner Center's offer id, with or without `-preview`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offer: Option<String>,
-    /// Partner Center's plan id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// The version it was deployed with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Whether it is a preview purchase: a boolean, or such a word in CSV.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "boolean_or_word")]
-    pub preview: Option<bool>,
-    /// The customer's tenant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tenant_id: Option<String>,
-    /// The managed resource group's id.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub managed_resource_group_id: Option<String>,
-    /// Its region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub location: Option<String>,
-    /// When it may be refreshed: an array of windows, or such an array as text in CSV. An empty one lifts them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub maintenance_windows: Option<Value>,
-}
-
-/// The answer to `PUT /api/deployments`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ImportResult {
-    /// How many deployments are new.
-    pub imported: u64,
-    /// How many were known.
-    pub updated: u64,
-    /// Which rows were not taken.
-    pub rejected: Vec<RejectedRow>,
-}
-
-/// A row that was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejectedRow {
-    /// The line of the CSV file (its head is line 1), or the 1-based place in the JSON array.
-    pub line: u64,
-    /// What is wrong with it.
-    pub why: String,
-}
-
 /// The answer to `POST /api/rollouts?dryRun=true`: who would be called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -609,6 +449,9 @@ pub struct DryRun {
     pub called: Vec<DryRunCall>,
     /// The deployments that would not be called.
     pub skipped: Vec<DryRunSkip>,
+    /// What the lint says of the version's actions, the rejected ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lint: Vec<Finding>,
 }
 
 /// A deployment that a rollout would call.
@@ -652,41 +495,6 @@ pub struct DryRunSkip {
     pub version_before: Option<Version>,
 }
 
-fn boolean_or_word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
-    struct BooleanOrWord;
-
-    impl<'de> Visitor<'de> for BooleanOrWord {
-        type Value = Option<bool>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("true or false")
-        }
-
-        fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-            Ok(Some(value))
-        }
-
-        fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
-            match word.trim().to_ascii_lowercase().as_str() {
-                "" => Ok(None),
-                "true" => Ok(Some(true)),
-                "false" => Ok(Some(false)),
-                _ => Err(E::custom("neither true nor false")),
-            }
-        }
-
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-
-        fn visit_none<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-    }
-
-    deserializer.deserialize_any(BooleanOrWord).map_err(|error| D::Error::custom(format!("preview: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -716,19 +524,5 @@ mod tests {
         assert_eq!(words.len(), RefreshWord::ALL.len());
         assert_eq!(serde_json::from_str::<RefreshWord>(r#""teleported""#).unwrap(), RefreshWord::Unknown);
         assert_eq!(serde_json::from_str::<RolloutWord>(r#""teleported""#).unwrap(), RolloutWord::Unknown);
-    }
-
-    #[test]
-    fn a_row_is_read_from_json_and_from_csv() {
-        let json: DeploymentRow =
-            serde_json::from_str(r#"{"applicationId": "x", "preview": true, "colour": "red"}"#).unwrap();
-        let csv = csv::Reader::from_reader("applicationId,colour,preview,plan\nx,red,TRUE,\n".as_bytes())
-            .deserialize::<DeploymentRow>()
-            .next()
-            .unwrap()
-            .unwrap();
-        assert_eq!(json, csv);
-        assert!(serde_json::from_str::<DeploymentRow>(r#"{"preview": "maybe"}"#).is_err());
-        assert_eq!(serde_json::from_str::<DeploymentRow>(r#"{"preview": ""}"#).unwrap().preview, None);
     }
 }

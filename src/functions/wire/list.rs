@@ -17,6 +17,11 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
+    /// Whether it asks for no page in particular.
+    pub fn is_default(&self) -> bool {
+        self.top.is_none() && self.continuation.is_none()
+    }
+
     /// The page that is asked for.
     pub fn page_request(&self) -> Result<PageRequest, Problem> {
         let top = match &self.top {

@@ -82,8 +82,11 @@ pub async fn method_not_allowed() -> Problem {
 /// the framework could not read.
 pub async fn of_rejection(response: Response) -> Response {
     let status = response.status();
-    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM_JSON);
-    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        // The dashboard says what went wrong on a page.
+        kind == PROBLEM_JSON || kind.as_bytes().starts_with(b"text/html")
+    });
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let said = to_bytes(response.into_body(), REJECTION_LIMIT).await.unwrap_or_default();

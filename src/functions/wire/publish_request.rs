@@ -7,22 +7,34 @@ use serde_json::Value;
 use super::api::{FieldError, Problem, PublishRequest};
 use super::problem;
 use crate::engine::Engine;
+use crate::rollout::lint::AllowedActions;
 use crate::rollout::publish::{InvalidPlan, Supersede};
 use crate::rollout::{ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
 
 /// The largest body that is read.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The most that one box of actions holds: the rollout keeps them.
+const ACTIONS_LIMIT: usize = 50_000;
 /// The longest note.
 const NOTE_LIMIT: usize = 2_000;
 
 /// Reads a publish. What its strategy does not name is taken from the offer's.
 pub fn parse(body: &Bytes, engine: &Engine) -> Result<OfferPublish, Problem> {
+    check(read(body)?, engine).map_err(problem::invalid)
+}
+
+/// Reads a publish that only its actions are asked of, so that how far it has come does not matter.
+pub fn parse_for_lint(body: &Bytes, engine: &Engine) -> Result<OfferPublish, Problem> {
+    let mut request = read(body)?;
+    request.target.get_or_insert_with(|| "live".into());
+    check(request, engine).map_err(problem::invalid)
+}
+
+fn read(body: &Bytes) -> Result<PublishRequest, Problem> {
     if body.len() > BODY_LIMIT {
         return Err(problem::invalid_field("body", "larger than 16 MiB"));
     }
-    let request: PublishRequest =
-        serde_json::from_slice(body).map_err(|error| problem::invalid_field("body", error.to_string()))?;
-    check(request, engine).map_err(problem::invalid)
+    serde_json::from_slice(body).map_err(|error| problem::invalid_field("body", error.to_string()))
 }
 
 fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<FieldError>> {
@@ -68,6 +80,7 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
     let offers = plan.as_ref().map(|plan| engine.default_strategy(plan)).unwrap_or_default();
     let strategy = fields.strategy(request.strategy, offers);
     let scope = fields.scope(request.scope);
+    let actions = fields.expected(request.expected);
     let (Some(plan), Some(version), Some(target), true) = (plan, version, target, fields.0.is_empty()) else {
         return Err(fields.0);
     };
@@ -87,6 +100,7 @@ fn check(request: PublishRequest, engine: &Engine) -> Result<OfferPublish, Vec<F
         strategy,
         supersede,
         note,
+        actions,
     })
 }
 
@@ -121,6 +135,29 @@ impl Fields {
             self.refuse(field, format!("required: {expected}"));
         }
         self.word(field, value, expected)
+    }
+
+    /// `{"allowedCustomerActions": [], "allowedDataActions": []}` (contracts/offer-publish.md §7).
+    fn expected(&mut self, value: Option<Value>) -> Option<AllowedActions> {
+        let value = value.filter(|value| !value.is_null())?;
+        let Value::Object(mut expected) = value else {
+            self.refuse("expected", "expected {\"allowedCustomerActions\": [], \"allowedDataActions\": []}");
+            return None;
+        };
+        let mut entries = |fields: &mut Self, name: &str| {
+            let field = format!("expected.{name}");
+            let entries = fields.optional::<Vec<String>>(&field, expected.remove(name)).unwrap_or_default();
+            if entries.iter().map(|entry| entry.len() + 1).sum::<usize>() > ACTIONS_LIMIT {
+                fields.refuse(&field, format!("expected at most {ACTIONS_LIMIT} bytes"));
+            }
+            entries
+        };
+        let control = entries(self, "allowedCustomerActions");
+        let data = entries(self, "allowedDataActions");
+        for name in expected.keys() {
+            self.refuse(&format!("expected.{name}"), "there is no such member");
+        }
+        Some(AllowedActions { control, data })
     }
 
     /// The members of a strategy in the place of those of `offers`; each that is wrong is named.

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use futures_util::stream::{self, Stream};
 
 use super::api::{DryRun, RefreshView, RolloutView};
+use super::cell::harmless;
 use super::views;
 use crate::functions::App;
 use crate::rollout::RolloutId;
@@ -118,11 +119,6 @@ fn record(refresh: &RefreshView) -> Vec<String> {
     .collect()
 }
 
-/// A spreadsheet takes a cell that begins with one of these for a formula; Azure's words are not to be one.
-fn harmless(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
-}
-
 fn pages(
     app: Arc<App>,
     id: RolloutId,
@@ -153,15 +149,4 @@ fn pages(
             Place::Done => Ok(None),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_that_a_spreadsheet_would_run_is_made_harmless() {
-        assert_eq!(harmless("=cmd()".into()), "'=cmd()");
-        assert_eq!(harmless("plain = text".into()), "plain = text");
-    }
 }

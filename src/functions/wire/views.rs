@@ -37,11 +37,13 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
         },
         why: rollout.state.why(),
         held_by: Vec::new(),
+        lint: rollout.lint.as_ref().map(|lint| lint.findings.clone()).unwrap_or_default(),
         wave: rollout.wave,
         waves: rollout.waves(),
         created_at: rollout.created_at,
         ended_at: rollout.ended_at,
         counts: tally.counts(),
+        changes: None,
         changed: rollout.changed,
     }
 }
@@ -202,6 +204,7 @@ pub fn dry_run(run: DryRun, version: Version) -> api::DryRun {
     api::DryRun {
         version,
         held_by: Vec::new(),
+        lint: run.lint,
         refused: run.refused,
         called: called.collect(),
         skipped: skipped.collect(),

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 mod tests;
 
-use super::refresh::DEAD_LETTERS;
-use super::{Actor, DeploymentKey, News, OfferPublish, Refresh, RolloutId, Standing, Tally, Timestamp};
+use super::lint::Finding;
+use super::{Actor, DeploymentKey, News, OfferPublish, Purpose, Refresh, RolloutId, Standing, Tally, Timestamp};
+
+/// How many dead planning messages pause a rollout: an hour of them, since an outage of the store is no failure.
+pub const DEAD_PLANS: u32 = 30;
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -33,6 +36,9 @@ pub struct Rollout {
     /// Whether a person has resumed it although its canaries proved nothing.
     #[serde(default)]
     pub canaries_waived: bool,
+    /// What the lint said of the version's actions, once it has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint: Option<LintNote>,
     /// Failures that a person has looked at: those before the last `resume` or `retry`.
     pub forgiven: Forgiven,
     /// Whether the last wave has to be approved, is waiting for that, or was (`approveLastWave`).
@@ -58,6 +64,19 @@ pub struct Rollout {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+}
+
+/// What the lint said, and what a person made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LintNote {
+    /// The findings, the rejected ones first.
+    pub findings: Vec<Finding>,
+    /// Whether the rollout was paused for them.
+    pub has_rejected: bool,
+    /// Whether a person has resumed it all the same.
+    #[serde(default)]
+    pub is_waived: bool,
 }
 
 /// How many failures count no more, for each count that they are held against.
@@ -260,6 +279,7 @@ impl Rollout {
             walk: Walk { moved_at: Some(now), ..Walk::default() },
             stand_ins: 0,
             canaries_waived: false,
+            lint: None,
             forgiven: Forgiven::default(),
             approval: Approval::default(),
             vetting: Vetting::default(),
@@ -351,6 +371,20 @@ impl Rollout {
         *self != before
     }
 
+    /// Whether the lint has to look at its version before it begins: it brings one, and no person has waived the lint.
+    pub fn wants_lint(&self) -> bool {
+        let is_waived = self.lint.as_ref().is_some_and(|lint| lint.is_waived);
+        matches!(self.publish.purpose, Purpose::RollOut | Purpose::Repair) && !is_waived
+    }
+
+    /// Notes what the lint said, and does not begin for `rejection`.
+    pub fn note_lint(&mut self, findings: Vec<Finding>, rejection: Option<String>) {
+        self.lint = Some(LintNote { findings, has_rejected: rejection.is_some(), is_waived: false });
+        if let Some(why) = rejection {
+            self.park(why);
+        }
+    }
+
     /// Does not begin, for a reason that a person has to look at.
     pub fn park(&mut self, why: String) {
         self.state = RolloutState::Paused { why, on: None };
@@ -408,7 +442,7 @@ impl Rollout {
             self.walk.dead_letters += 1;
             // The next message, which the timer sends, has an id of its own.
             self.walk.message += 1;
-            if self.walk.dead_letters >= DEAD_LETTERS {
+            if self.walk.dead_letters >= DEAD_PLANS {
                 let why =
                     format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
                 self.state = RolloutState::Paused { why, on: None };
@@ -546,6 +580,9 @@ impl Rollout {
         let wave_is_done = self.walk.wave_is_planned && tally.count_in(self.wave, |s| !s.is_out_of_the_wave()) == 0;
         if self.missing_proofs(tally) > 0 && self.stand_ins >= STAND_INS && wave_is_done {
             self.canaries_waived = true;
+        }
+        if let Some(lint) = self.lint.as_mut().filter(|lint| lint.has_rejected && was_paused && self.wave == 0) {
+            lint.is_waived = true;
         }
         self.state = match self.state {
             RolloutState::Paused { on: Some(on), .. } => RolloutState::Waiting { on },

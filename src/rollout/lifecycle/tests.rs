@@ -37,6 +37,7 @@ fn new_rollout(strategy: Strategy) -> Rollout {
         strategy,
         supersede: Supersede::Refuse,
         note: None,
+        actions: None,
     };
     Rollout::new(RolloutId(Uuid::from_u128(7)), publish, start())
 }

@@ -55,6 +55,7 @@ pub fn rollout(number: u32) -> Rollout {
         strategy: Strategy::default(),
         supersede: Supersede::Refuse,
         note: Some("„Straße\" \u{1f680}\nsecond line".to_owned()),
+        actions: None,
     };
     Rollout::new(rollout_id(number), publish, at(i64::from(number) * 1_000))
 }

@@ -49,7 +49,7 @@ async fn no_secret_reaches_a_log_however_much_is_logged() {
         let _ = format!("{:?}", scene.gdap().arm_token(TENANT).await);
     }
     let leaky = Reply::text(500, scene.token.clone());
-    scene.simulator.on(Call::WriteSecret, [OnCall::AsUsual, OnCall::Answer(leaky)]);
+    scene.simulator.on(Call::WriteSecret, [OnCall::Answer(leaky)]);
     scene.world.advance(std::time::Duration::from_secs(7_200));
     let outcome = engine.renew_tokens().await.unwrap();
     tracing::info!("{outcome:?} {:?} {:?}", scene.gdap(), scene.gdap().broker());

@@ -2,6 +2,7 @@
 
 mod delegations;
 pub(super) mod identity;
+mod inventory;
 mod pages;
 mod refresh;
 
@@ -47,16 +48,18 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
     let _under_way = UnderWay::new(&shared);
     let (head, body) = request.into_parts();
-    if !hyper::body::Body::is_end_stream(&body) {
-        let _ = body.collect().await;
-    }
+    let body = if hyper::body::Body::is_end_stream(&body) {
+        Bytes::new()
+    } else {
+        body.collect().await.map(|body| body.to_bytes()).unwrap_or_default()
+    };
     if shared.config.keep_requests > 0 {
         keep(&shared, &head);
     }
     if !shared.config.latency.is_zero() {
         tokio::time::sleep(shared.config.latency).await;
     }
-    match act(&shared, &head) {
+    match act(&shared, &head, &body) {
         Act::Answer(response) => {
             let failed = response.status().is_client_error() || response.status().is_server_error();
             if failed && response.headers().contains_key(RETRY_AFTER) {
@@ -73,19 +76,24 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
 }
 
 /// The checks in ARM's order: who calls, whether the subscription is throttled, then what is asked.
-fn act(shared: &Shared, head: &http::request::Parts) -> Act {
+fn act(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Act {
     let path = head.uri.path();
     if path == "/msi/token" {
         return identity::answer(shared, head).into();
     }
     let now = shared.config.clock.now();
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let Some((subscription, rest)) = in_subscription(&segments) else {
+    let in_subscription = in_subscription(&segments);
+    let is_tenant_wide = segments.len() == 1 || segments.first().is_some_and(|first| *first == "providers");
+    if in_subscription.is_none() && !is_tenant_wide {
         return nothing_here().into();
-    };
-    if let Err(reply) = authenticated(shared, &head.headers, subscription, now) {
+    }
+    if let Err(reply) = authenticated(shared, &head.headers, in_subscription.map(|(id, _)| id), now) {
         return reply.into();
     }
+    let Some((subscription, rest)) = in_subscription else {
+        return inventory::tenant_wide(shared, head, &segments, body).into();
+    };
     let subscription = subscription.to_ascii_lowercase();
     if let Some(reply) = throttled(shared, &subscription, now) {
         return reply.into();
@@ -119,6 +127,9 @@ fn act(shared: &Shared, head: &http::request::Parts) -> Act {
         {
             delegations::role(shared, head, role).into()
         }
+        (&Method::GET, [groups]) if is(groups, "resourceGroups") => {
+            inventory::list_groups(shared, head, &subscription).into()
+        }
         (&Method::GET, []) => Reply::json(200, format!(r#"{{"subscriptionId":"{subscription}"}}"#)).into(),
         (&Method::GET, [groups, _, _, provider, applications, _])
             if is(groups, "resourceGroups") && solutions(provider) && is(applications, "applications") =>
@@ -149,7 +160,12 @@ fn nothing_here() -> Reply {
 }
 
 /// Whether the call carries a token that was issued and lasts.
-fn authenticated(shared: &Shared, headers: &HeaderMap, subscription: &str, now: Timestamp) -> Result<(), Reply> {
+fn authenticated(
+    shared: &Shared,
+    headers: &HeaderMap,
+    subscription: Option<&str>,
+    now: Timestamp,
+) -> Result<(), Reply> {
     let mut world = shared.world();
     let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let expires = token.and_then(|token| world.tokens.get(token).copied());
@@ -169,7 +185,7 @@ fn authenticated(shared: &Shared, headers: &HeaderMap, subscription: &str, now: 
     Err(if challenged {
         reply
     } else {
-        let tenant = world.tenant_of(subscription);
+        let tenant = world.tenant_of(subscription.unwrap_or_default());
         let uri = format!("https://login.microsoftonline.com/{tenant}");
         reply.with("www-authenticate", format!("Bearer authorization_uri=\"{uri}\", error=\"invalid_token\""))
     })

@@ -19,6 +19,9 @@ pub(super) fn read(shared: &Shared, head: &http::request::Parts, path: &str) -> 
         return Reply::resource_not_found().into();
     };
     let application = &mut world.applications[index as usize];
+    if application.is_gone && application.on_read.is_empty() {
+        return Reply::resource_not_found().into();
+    }
     let mut body = String::with_capacity(1_500);
     match application.on_read.pop_front() {
         None => show(&mut body, &application.spec, &application.spec.provisioning_state),
@@ -50,7 +53,9 @@ pub(super) fn list(shared: &Shared, head: &http::request::Parts, subscription: &
     let indexes = world.by_subscription.get(subscription).unwrap_or(&none).iter();
     let group = group.map(application_key);
     let mut listed = indexes
-        .map(|index| &world.applications[*index as usize].spec)
+        .map(|index| &world.applications[*index as usize])
+        .filter(|application| !application.is_gone)
+        .map(|application| &application.spec)
         .filter(|spec| group.as_ref().is_none_or(|group| spec.id.resource_group().to_lowercase() == **group));
     let mut body = String::from(r#"{"value":["#);
     for (place, spec) in listed.by_ref().skip(skip).take(size).enumerate() {

@@ -1,0 +1,156 @@
+//! Deployments: the registry, and one deployment with its history.
+
+use maud::{Markup, html};
+
+use super::super::HOME;
+use super::super::load::Rows;
+use super::super::pages::ListQuery;
+use super::parts;
+use super::{Page, rollout};
+use crate::functions::wire::api::{RefreshView, RolloutView};
+use crate::rollout::{Deployment, PastRefresh, PastResult, Timestamp, WantedVersion};
+
+/// The registry.
+pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery, now: Timestamp) -> Page {
+    let path = format!("{HOME}/deployments");
+    let wanted = |deployment: &Deployment| {
+        let of = plans.iter().find(|wanted| Some(&wanted.plan) == deployment.plan.as_ref())?;
+        of.version
+    };
+    let is_listed = plans.iter().any(|known| known.plan.to_string() == query.plan);
+    let content = html! {
+        h1 { "Deployments" }
+        div.card {
+            form.filter method="get" action=(path) role="search" aria-label="Deployments" {
+                span { label for="plan" { "Plan" } select #plan name="plan" {
+                    option value="" { "all" }
+                    @if !query.plan.is_empty() && !is_listed { option value=(query.plan) selected { (query.plan) } }
+                    @for known in plans {
+                        @let name = known.plan.to_string();
+                        option value=(name) selected[query.plan == name] { (name) }
+                    }
+                } }
+                span.grow { label for="find" { "Name, tenant or ARM id" } input #find type="search" name="find" value=(query.find) maxlength="300"; }
+                button type="submit" { "Show" }
+            }
+            @if rows.items.is_empty() { p.hint { "None." } } @else {
+                table.rows {
+                    caption.hidden { "Deployments" }
+                    thead { tr {
+                        th scope="col" { "Deployment" } th scope="col" { "Has" } th.wide scope="col" { "Plan" }
+                        th.wide scope="col" { "Region" } th scope="col" { "Last refresh" }
+                    } }
+                    tbody {
+                        @for deployment in &rows.items {
+                            tr {
+                                th scope="row" { (parts::deployment_link(&deployment.application_id)) }
+                                td { (version(deployment)) @if wanted(deployment).is_some_and(|wanted| !deployment.has(wanted)) { " " span.state.waiting { "behind" } } @if deployment.is_on_hold(now) { " " span.state.waiting { "on hold" } } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
+                                td.wide { @if let Some(plan) = &deployment.plan { bdi { (plan.offer) "/" (plan.plan) } } }
+                                td.wide { @if let Some(location) = &deployment.location { bdi { (location) } } }
+                                td { @match deployment.history.last() { Some(past) => { (result(past)) " " span.muted { (parts::moment(past.at, now)) } }, None => span.muted { "none yet" } } }
+                            }
+                        }
+                    }
+                }
+            }
+            (parts::pager(&path, &[("plan", &query.plan), ("find", &query.find)], &query.continuation, rows.next.as_deref(), rows.was_cut))
+        }
+    };
+    Page { title: "Deployments".to_owned(), refresh: None, say: String::new(), content }
+}
+
+/// One deployment.
+pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], now: Timestamp) -> Page {
+    let id = &deployment.application_id;
+    let content = html! {
+        nav.crumbs aria-label="Where this is" { a href=(format!("{HOME}/deployments")) { "Deployments" } " › " span aria-current="page" { bdi { (id.name()) } } }
+        h1 { bdi { (id.name()) } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
+        @if let Some(hold) = deployment.hold.as_ref().filter(|hold| hold.is_on(now)) {
+            p.banner { b { "On hold" } @if let Some(until) = hold.until { " until " (until.format("%Y-%m-%d %H:%M UTC")) } ": " bdi { (hold.why) } }
+        }
+        @if !under_way.is_empty() {
+            section #now .card data-live aria-labelledby="now-title" {
+                h2 #now-title { "Now" }
+                @for (view, refresh) in under_way { (current(view, refresh, now)) }
+            }
+        }
+        section.card aria-labelledby="history-title" {
+            h2 #history-title { "History" }
+            @if deployment.history.is_empty() { p.hint { "No refresh of it has ended yet." } } @else {
+                table {
+                    caption.hidden { "Refreshes that have ended, the latest first" }
+                    thead { tr { th scope="col" { "Version" } th scope="col" { "Result" } th scope="col" { "Rollout" } th scope="col" { "Ended" } } }
+                    tbody {
+                        @for past in deployment.history.iter().rev() {
+                            tr {
+                                th scope="row" { (past.version) }
+                                td { (result(past)) @if past.generation > 0 { " " span.muted { "retry " (past.generation) } } }
+                                td { a href=(parts::rollout_path(past.rollout_id)) { code { (past.rollout_id.to_string().chars().take(8).collect::<String>()) } } }
+                                td { (parts::moment(past.at, now)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        section.card aria-labelledby="facts-title" {
+            h2 #facts-title { "What is known of it" }
+            dl.facts {
+                (fact("ARM id", Some(&id.to_string())))
+                (fact("Plan", deployment.plan.as_ref().map(ToString::to_string).as_deref()))
+                (fact("Deployed with", deployment.version.as_deref()))
+                div { dt { "Has" } dd { (version(deployment)) } }
+                (fact("Tenant", deployment.tenant_id.as_deref()))
+                (fact("Managed resource group", deployment.managed_resource_group_id.as_deref()))
+                (fact("Region", deployment.location.as_deref()))
+                (fact("State in Azure", deployment.provisioning_state.as_deref()))
+                (fact("Kind", deployment.kind.as_deref()))
+                @if deployment.preview { div { dt { "Preview" } dd { "yes" } } }
+                @if !deployment.confirmed { div { dt { "Confirmed" } dd { "not yet: known from a notification only" } } }
+                div { dt { "First heard of" } dd { (parts::moment(deployment.created_at, now)) } }
+                div { dt { "Key" } dd { code { (deployment.key) } } }
+            }
+        }
+    };
+    let refresh = if under_way.is_empty() { None } else { Some(5) };
+    Page { title: id.name().to_owned(), refresh, say: String::new(), content }
+}
+
+fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup {
+    html! {
+        p { a href=(parts::rollout_path(view.id)) { (parts::rollout_name(view)) } " " (parts::refresh_state(refresh.state)) }
+        dl.facts {
+            div { dt { "Attempts" } dd { (refresh.attempts) } }
+            div { dt { "Looks" } dd { (refresh.polls) } }
+            @if let Some(at) = refresh.next_look { div { dt { "Next look" } dd { (parts::moment(at, now)) } } }
+            @if let Some(error) = &refresh.error { div { dt { "Error" } dd { code { (error.code) } " " bdi { (error.message) } } } }
+            (fact("Why", refresh.why.as_deref()))
+            (fact("Correlation id", refresh.correlation_id.as_deref()))
+        }
+        @if let Some(command) = &refresh.command { (rollout::command(command, refresh.command_powershell.as_deref())) }
+    }
+}
+
+fn version(deployment: &Deployment) -> Markup {
+    html! {
+        @match (&deployment.applied, &deployment.version) {
+            (Some(applied), _) => b { (applied.version) },
+            (None, Some(version)) => bdi { (version) },
+            (None, None) => span.muted { "not known" },
+        }
+    }
+}
+
+fn result(past: &PastRefresh) -> Markup {
+    html! {
+        @match &past.result {
+            PastResult::Succeeded { verified } => { span.state.done { "succeeded" } @if *verified { span.muted { " verified" } } },
+            PastResult::Failed { code } => { span.state.failed { "failed" } " " code { (code) } },
+            PastResult::TimedOut => span.state.failed { "timed out" },
+        }
+    }
+}
+
+fn fact(name: &str, value: Option<&str>) -> Markup {
+    html! { @if let Some(value) = value { div { dt { (name) } dd { bdi { (value) } } } } }
+}

@@ -1,0 +1,419 @@
+//! Reads what the pages show: a bounded number of reads of the store for each, however many deployments there are.
+//! Decides nothing and makes no HTML.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crate::engine::EngineError;
+use crate::engine::coverage::Coverage;
+use crate::functions::App;
+use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutView};
+use crate::functions::wire::views;
+use crate::rollout::course::Sample;
+use crate::rollout::lifecycle::Approval;
+use crate::rollout::{
+    Actor, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp,
+    Version, advice,
+};
+use crate::store::{Page, PageRequest, StoreError};
+
+/// How many rows a page has.
+pub const ROWS: usize = 100;
+/// How many records a search looks at before it asks whether to go on.
+pub const SEARCHED: usize = 5_000;
+/// How many of them it reads at once.
+const SEARCHED_AT_ONCE: usize = 1_000;
+/// How many failures of one rollout are read to be grouped.
+pub const GROUPED: usize = 1_000;
+/// How many deployments of a group are named.
+const NAMED: usize = 3;
+/// How many rollouts the overview tells about besides those under way.
+const RECENT: usize = 8;
+/// How long a page waits for a count that is not there yet.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// How much longer a count is used than it took to count: counting takes at most a fiftieth of the time.
+const WORTH: u32 = 50;
+
+/// A count as it was made last, and until when it need not be made again.
+pub struct Counted {
+    coverage: Option<Coverage>,
+    until: Timestamp,
+}
+
+/// A plan, the version that its deployments should have, and how many have it.
+pub struct PlanRow {
+    /// The plan.
+    pub plan: Plan,
+    /// The version; none until one was set, or a rollout has passed its canaries.
+    pub wanted: Option<Version>,
+    /// How many have it; none while they are being counted.
+    pub coverage: Option<Coverage>,
+}
+
+/// One wave.
+pub struct WaveRow {
+    /// Its number, 1-based.
+    pub number: u32,
+    /// Whether it is the canaries.
+    pub is_canary: bool,
+    /// How many of its refreshes stand where.
+    pub sample: Sample,
+    /// How many deployments the strategy wants in it; none for the last, which takes whoever is left.
+    pub planned: Option<u64>,
+}
+
+/// A rollout as it stands.
+pub struct Standings {
+    /// As the API has it.
+    pub view: RolloutView,
+    /// Its waves.
+    pub waves: Vec<WaveRow>,
+    /// When the next wave begins, where it waits for that.
+    pub next_wave_at: Option<Timestamp>,
+    /// Whether it waits for somebody to approve the last wave.
+    pub asks_approval: bool,
+    /// A person's words about it.
+    pub note: Option<String>,
+    /// Its course so far.
+    pub course: Vec<Sample>,
+}
+
+/// Failures of one kind.
+pub struct Group {
+    /// Who has to act.
+    pub actor: Actor,
+    /// The error's code.
+    pub code: String,
+    /// The message of one of them.
+    pub message: String,
+    /// How many deployments.
+    pub count: usize,
+    /// Some of them.
+    pub named: Vec<RefreshView>,
+}
+
+/// Who has to act on what.
+pub struct Failures {
+    /// By actor and code.
+    pub groups: Vec<Group>,
+    /// How many more there are that were not looked at.
+    pub unseen: u64,
+}
+
+/// The front page.
+pub struct Overview {
+    /// What keeps every rollout from posting.
+    pub held_by: Vec<HeldByView>,
+    /// Every plan that is known.
+    pub plans: Vec<PlanRow>,
+    /// Rollouts that have not ended, each with what failed.
+    pub open: Vec<(Standings, Failures)>,
+    /// The last rollout of each plan that has ended, where something of it waits for somebody.
+    pub left: Vec<(RolloutView, Failures)>,
+    /// The last rollouts.
+    pub recent: Vec<RolloutView>,
+}
+
+/// Rows of a list, and where the next ones begin.
+pub struct Rows<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// The continuation.
+    pub next: Option<String>,
+    /// Whether a search stopped before its end.
+    pub was_cut: bool,
+}
+
+/// The front page.
+pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
+    let store = app.engine.store();
+    let recent = store.rollouts(&PageRequest { continuation: None, top: RECENT }).await?.items;
+    let mut open = Vec::new();
+    for rollout in store.open_rollouts().await?.into_iter().rev() {
+        if !rollout.value.state.is_ended() {
+            let standings = standings(app, &rollout.value).await?;
+            let failures = failures(app, &standings.view).await?;
+            open.push((standings, failures));
+        }
+    }
+    let mut views = Vec::new();
+    for rollout in &recent {
+        views.push(views::rollout(rollout, &store.tally(rollout.id).await?));
+    }
+    let mut left: Vec<(RolloutView, Failures)> = Vec::new();
+    let mut seen: Vec<Plan> = open.iter().map(|(standings, _)| plan_of(&standings.view)).collect();
+    for view in &views {
+        if !seen.contains(&plan_of(view)) {
+            seen.push(plan_of(view));
+            let failures = failures(app, view).await?;
+            if !failures.groups.is_empty() {
+                left.push((view.clone(), failures));
+            }
+        }
+    }
+    let mut plans: BTreeMap<Plan, Option<Version>> = seen.into_iter().map(|plan| (plan, None)).collect();
+    for wanted in app.engine.wanted_versions().await? {
+        plans.insert(wanted.plan, wanted.version);
+    }
+    let mut rows = Vec::new();
+    for (plan, wanted) in plans {
+        let coverage = match wanted {
+            Some(version) => coverage(app, &plan, version).await?,
+            None => Some(Coverage { deployments: store.count_deployments(&plan).await?, have: 0 }),
+        };
+        rows.push(PlanRow { plan, wanted, coverage });
+    }
+    let held_by = app.engine.held_by().await?.into_iter().map(views::held_by).collect();
+    Ok(Overview { held_by, plans: rows, open, left, recent: views })
+}
+
+fn plan_of(view: &RolloutView) -> Plan {
+    Plan { publisher: view.publisher.clone(), offer: view.offer.clone(), plan: view.plan.clone() }
+}
+
+/// How many deployments have a version: as it was counted last, while that is worth something. Counting goes on behind the
+/// page where it takes long.
+async fn coverage(app: &Arc<App>, plan: &Plan, version: Version) -> Result<Option<Coverage>, EngineError> {
+    let name = (plan.clone(), version);
+    let now = app.engine.now();
+    {
+        let mut counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = counted.get(&name).filter(|known| known.until > now) {
+            return Ok(known.coverage);
+        }
+        let coverage = counted.get(&name).and_then(|known| known.coverage);
+        // Whoever comes meanwhile makes do with what there is.
+        counted.insert(name.clone(), Counted { coverage, until: now + Duration::from_secs(60) });
+    }
+    let counting = tokio::spawn({
+        let (app, name) = (Arc::clone(app), name.clone());
+        async move {
+            let result = app.engine.coverage(&name.0, name.1).await;
+            let ended = app.engine.now();
+            let took = (ended - now).to_std().unwrap_or_default();
+            let mut counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            let coverage = result.as_ref().ok().copied().or_else(|| counted.get(&name)?.coverage);
+            let worth = took.saturating_mul(WORTH).max(Duration::from_secs(1));
+            let until = if result.is_ok() { ended + worth } else { ended };
+            counted.insert(name, Counted { coverage, until });
+            result
+        }
+    });
+    if let Ok(Ok(result)) = tokio::time::timeout(PATIENCE, counting).await {
+        return result.map(Some);
+    }
+    let counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(counted.get(&name).and_then(|known| known.coverage))
+}
+
+/// One rollout; none if there is none.
+pub async fn rollout(app: &App, id: RolloutId) -> Result<Option<Standings>, EngineError> {
+    match app.engine.store().rollout(id).await? {
+        Some(rollout) => Ok(Some(standings(app, &rollout.value).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn standings(app: &App, rollout: &Rollout) -> Result<Standings, EngineError> {
+    let tally = app.engine.store().tally(rollout.id).await?;
+    let mut course = app.engine.course(rollout.id).await?.samples;
+    let now = Sample::of(rollout.ended_at.unwrap_or_else(|| app.engine.now()), &tally.counts());
+    if course.last().is_none_or(|last| last.at < now.at || Sample { at: now.at, ..*last } != now) {
+        course.push(now);
+    }
+    Ok(Standings {
+        view: views::rollout(rollout, &tally),
+        waves: waves(rollout, &tally),
+        next_wave_at: rollout.next_wave_at.filter(|_| rollout.state == RolloutState::Running),
+        asks_approval: rollout.approval == Approval::Asked && matches!(rollout.state, RolloutState::Paused { .. }),
+        note: rollout.publish.note.clone(),
+        course,
+    })
+}
+
+fn waves(rollout: &Rollout, tally: &Tally) -> Vec<WaveRow> {
+    let ends = rollout.publish.strategy.wave_ends(rollout.walk.whole);
+    let planned = |wave: usize| {
+        let before = if wave == 0 { 0 } else { ends.get(wave - 1).copied().unwrap_or_default() };
+        ends.get(wave).filter(|_| wave + 1 < ends.len()).map(|end| end.saturating_sub(before))
+    };
+    let row = |number: u32| {
+        let mut of_wave = Tally::default();
+        for standing in Standing::ALL {
+            of_wave.add(number, standing, tally.count_in(number, |one| one == standing));
+        }
+        WaveRow {
+            number,
+            is_canary: number == 1 && rollout.publish.strategy.has_canaries(),
+            sample: Sample::of(rollout.created_at, &of_wave.counts()),
+            planned: planned(usize::try_from(number).unwrap_or(usize::MAX) - 1),
+        }
+    };
+    (1..=rollout.waves()).map(row).collect()
+}
+
+/// Who has to act on what in a rollout, by the first of its failures.
+pub async fn failures(app: &App, view: &RolloutView) -> Result<Failures, EngineError> {
+    let waiting = view.counts.failed + view.counts.timed_out + view.counts.handed_over;
+    if waiting == 0 {
+        return Ok(Failures { groups: Vec::new(), unseen: 0 });
+    }
+    let standings = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut, Standing::HandedOver];
+    let page = PageRequest { continuation: None, top: GROUPED };
+    let page = app.engine.store().refreshes(view.id, Some(&standings), &page).await?;
+    let seen = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
+    let mut groups: BTreeMap<(usize, String), Group> = BTreeMap::new();
+    for refresh in &page.items {
+        let refresh = views::refresh(&refresh.value);
+        let (actor, code, message) = blame(&refresh);
+        let rank = advice::ORDER.iter().position(|known| *known == actor).unwrap_or(advice::ORDER.len());
+        let group = groups.entry((rank, code.to_lowercase())).or_insert_with(|| Group {
+            actor,
+            code,
+            message,
+            count: 0,
+            named: Vec::new(),
+        });
+        group.count += 1;
+        if group.named.len() < NAMED {
+            group.named.push(refresh);
+        }
+    }
+    Ok(Failures { groups: groups.into_values().collect(), unseen: waiting.saturating_sub(seen) })
+}
+
+fn blame(refresh: &RefreshView) -> (Actor, String, String) {
+    match (refresh.state, &refresh.error) {
+        (RefreshWord::TimedOut, _) => (
+            Actor::Microsoft,
+            "TimedOut".to_owned(),
+            "Azure accepted the refresh, but its operation never ended.".to_owned(),
+        ),
+        (RefreshWord::HandedOver, error) => (
+            Actor::Customer,
+            "HandedOver".to_owned(),
+            error.as_ref().map_or_else(
+                || "Nobody but the customer may refresh it.".to_owned(),
+                |error| format!("{}: {}", error.code, error.message),
+            ),
+        ),
+        (_, Some(error)) => (error.actor, error.code.clone(), error.message.clone()),
+        (_, None) => (Actor::Publisher, "Unknown".to_owned(), "Nothing was said about why.".to_owned()),
+    }
+}
+
+/// Refreshes of a rollout whose application is named like `find`.
+pub async fn refreshes(
+    app: &App,
+    id: RolloutId,
+    word: Option<RefreshWord>,
+    find: &str,
+    continuation: Option<String>,
+) -> Result<Rows<RefreshView>, StoreError> {
+    let standings = word.map(views::standings);
+    let store = app.engine.store();
+    if let Some(key) = whole(find) {
+        let refresh = store.refresh(id, &key).await?.map(|refresh| refresh.value);
+        let refresh =
+            refresh.filter(|refresh| standings.as_ref().is_none_or(|some| some.contains(&Standing::of(refresh))));
+        return Ok(Rows { items: refresh.iter().map(views::refresh).collect(), next: None, was_cut: false });
+    }
+    let mut search = Search::begin(find, continuation);
+    loop {
+        let page = store.refreshes(id, standings.as_deref(), &search.request).await?;
+        let items = page.items.into_iter().map(|item| item.value).collect();
+        let is = |refresh: &Refresh| contains(&refresh.application_id.to_string(), find);
+        if let Some(rows) = search.take(Page { items, next: page.next }, is) {
+            let items = rows.items.iter().map(views::refresh).collect();
+            return Ok(Rows { items, next: rows.next, was_cut: rows.was_cut });
+        }
+    }
+}
+
+/// Deployments, of one plan or of all, whose id or tenant is like `find`.
+pub async fn deployments(
+    app: &App,
+    plan: Option<&Plan>,
+    find: &str,
+    continuation: Option<String>,
+) -> Result<Rows<Deployment>, EngineError> {
+    if let Some(key) = whole(find) {
+        let found = app.engine.deployment(&key).await?.map(|found| found.value);
+        let items = found.into_iter().filter(|found| plan.is_none() || found.plan.as_ref() == plan).collect();
+        return Ok(Rows { items, next: None, was_cut: false });
+    }
+    let mut search = Search::begin(find, continuation);
+    loop {
+        let page = app.engine.store().deployments(plan, &search.request).await?;
+        let items = page.items.into_iter().map(|item| item.value).collect();
+        let is = |deployment: &Deployment| {
+            contains(&deployment.application_id.to_string(), find)
+                || deployment.tenant_id.as_deref().is_some_and(|tenant| contains(tenant, find))
+        };
+        if let Some(rows) = search.take(Page { items, next: page.next }, is) {
+            return Ok(rows);
+        }
+    }
+}
+
+/// The key of what was asked for by its whole name: an ARM id, or the key itself.
+fn whole(find: &str) -> Option<DeploymentKey> {
+    let find = find.trim();
+    let by_id = find.parse::<crate::rollout::ApplicationId>().ok().map(|id| id.key());
+    by_id.or_else(|| find.parse().ok())
+}
+
+fn contains(text: &str, find: &str) -> bool {
+    text.to_lowercase().contains(&find.trim().to_lowercase())
+}
+
+/// A page of a list while it is put together. Without a text to find it is the store's own page; with one, at most
+/// [`SEARCHED`] records are looked at.
+struct Search<T> {
+    /// What to read next.
+    request: PageRequest,
+    is_search: bool,
+    items: Vec<T>,
+    looked: usize,
+}
+
+impl<T> Search<T> {
+    fn begin(find: &str, continuation: Option<String>) -> Self {
+        let is_search = !find.trim().is_empty();
+        let top = if is_search { SEARCHED_AT_ONCE } else { ROWS };
+        Self { request: PageRequest { continuation, top }, is_search, items: Vec::new(), looked: 0 }
+    }
+
+    /// Takes what was read; the page, once it is complete.
+    fn take(&mut self, page: Page<T>, is: impl Fn(&T) -> bool) -> Option<Rows<T>> {
+        self.looked += page.items.len();
+        let is_search = self.is_search;
+        self.items.extend(page.items.into_iter().filter(|item| !is_search || is(item)));
+        // Whole pages of the store, so that the next one begins where this one ended.
+        let goes_on = self.is_search && self.items.len() < ROWS && self.looked < SEARCHED;
+        match page.next {
+            Some(next) if goes_on => {
+                self.request.continuation = Some(next);
+                None
+            }
+            next => {
+                let items = std::mem::take(&mut self.items);
+                Some(Rows { items, was_cut: self.is_search && next.is_some(), next })
+            }
+        }
+    }
+}
+
+/// What a deployment is going through now.
+pub async fn under_way(app: &App, key: &DeploymentKey) -> Result<Vec<(RolloutView, RefreshView)>, StoreError> {
+    let store = app.engine.store();
+    let mut found = Vec::new();
+    for rollout in store.open_rollouts().await? {
+        if let Some(refresh) = store.refresh(rollout.value.id, key).await? {
+            let view = views::rollout(&rollout.value, &Tally::default());
+            found.push((view, views::refresh(&refresh.value)));
+        }
+    }
+    Ok(found)
+}
