@@ -74,7 +74,7 @@ impl OAuthError {
         if numbers.is_empty() {
             numbers.extend(body.error_description.as_deref().and_then(first_number));
         }
-        Self { status, code: tame(body.error), suberror: tame(body.suberror), numbers: numbers, wait }
+        Self { status, code: tame(body.error), suberror: tame(body.suberror), numbers, wait }
     }
 
     /// What follows.
