@@ -144,6 +144,13 @@ pub struct BearerToken {
 }
 
 impl BearerToken {
+    /// The token `text`; `None` if it cannot be sent in a header.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
+        authorization.set_sensitive(true);
+        Some(Self { authorization })
+    }
+
     /// The whole value of an `authorization` header, marked as sensitive.
     pub fn authorization(&self) -> &HeaderValue {
         &self.authorization
@@ -307,9 +314,8 @@ impl TokenSource {
             .await
             .map_err(|_| failed(format!("the identity did not answer within {} s", PATIENCE.as_secs())))?
             .map_err(|error| failed(error.to_string()))?;
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.token.secret()))
-            .map_err(|_| failed("the identity answered with a token that cannot be sent in a header".to_owned()))?;
-        authorization.set_sensitive(true);
+        let bearer = BearerToken::new(token.token.secret())
+            .ok_or_else(|| failed("the identity answered with a token that cannot be sent in a header".to_owned()))?;
         let now = self.clock.now();
         // Where our clock is wrong a new token may look old; it is kept for a while, or each call would ask for one.
         let at_least = now + BREATHER;
@@ -317,8 +323,7 @@ impl TokenSource {
             Timestamp::from_timestamp(token.expires_on.unix_timestamp(), 0).unwrap_or(at_least).max(at_least);
         let life = (expires_on - now).to_std().unwrap_or_default();
         let renew_at = expires_on - MARGIN.min(life / 2);
-        let token = BearerToken { authorization };
-        Ok(Held { token, renew_at, expires_on })
+        Ok(Held { token: bearer, renew_at, expires_on })
     }
 
     fn advice(&self) -> &'static str {

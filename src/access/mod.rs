@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod claims;
 pub mod credential;
+pub mod gdap;
 pub mod legacy_transport;
 mod sdk_transport;
 pub mod shared_access;

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod deployments;
 pub mod dry_run;
 pub mod failure;
+pub mod gdap;
 pub mod handler;
 pub mod lighthouse;
 pub mod lint;
@@ -84,6 +85,9 @@ enum Command {
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
     #[command(subcommand)]
     Lighthouse(lighthouse::LighthouseCommand),
+    /// Into customers' tenants by GDAP: sign in, ask for consent, look after relationships
+    #[command(subcommand)]
+    Gdap(gdap::GdapCommand),
     Stop(operations::StopArgs),
     Start(operations::StartArgs),
     Audit(operations::AuditArgs),
@@ -104,6 +108,7 @@ impl Cli {
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),
+            Command::Gdap(command) => on_one_core(command.run()),
             Command::Stop(args) => on_one_core(operations::stop(args)),
             Command::Start(args) => on_one_core(operations::start(args)),
             Command::Audit(args) => on_one_core(operations::audit(args)),

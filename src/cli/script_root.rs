@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Every file of the script root, by its path in it.
 pub const FILES: &[(&str, &str)] = &[
     ("host.json", include_str!("../../host.json")),
+    ("functions/Consent/function.json", include_str!("../../functions/Consent/function.json")),
     ("functions/Dashboard/function.json", include_str!("../../functions/Dashboard/function.json")),
     ("functions/Deployments/function.json", include_str!("../../functions/Deployments/function.json")),
     ("functions/Notification/function.json", include_str!("../../functions/Notification/function.json")),
@@ -16,6 +17,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("functions/PlanRollout/function.json", include_str!("../../functions/PlanRollout/function.json")),
     ("functions/PollOperations/function.json", include_str!("../../functions/PollOperations/function.json")),
     ("functions/RefreshDeployment/function.json", include_str!("../../functions/RefreshDeployment/function.json")),
+    ("functions/RenewTokens/function.json", include_str!("../../functions/RenewTokens/function.json")),
     ("functions/Rollouts/function.json", include_str!("../../functions/Rollouts/function.json")),
     ("functions/ScheduledRefresh/function.json", include_str!("../../functions/ScheduledRefresh/function.json")),
     ("functions/SyncDeployments/function.json", include_str!("../../functions/SyncDeployments/function.json")),

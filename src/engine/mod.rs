@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod check;
 pub mod commands;
+pub mod consents;
 pub mod course;
 pub mod coverage;
 mod dead_letters;
@@ -24,6 +25,7 @@ pub mod planning;
 pub mod polling;
 pub mod publish;
 pub mod registry;
+pub mod renewal;
 mod retention;
 pub mod schedule;
 pub mod step;
@@ -38,6 +40,7 @@ pub mod watch;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::access::gdap::Gdap;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
@@ -119,6 +122,7 @@ pub struct Engine {
     claiming: tokio::sync::Mutex<()>,
     linter: lint::Linter,
     watch: Option<watch::Watch>,
+    gdap: Option<Gdap>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -147,6 +151,7 @@ impl Engine {
             linter,
             webhook: None,
             watch: None,
+            gdap: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

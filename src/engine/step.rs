@@ -30,7 +30,7 @@ const CHECKED: Duration = Duration::from_secs(60);
 impl Engine {
     /// One step of one refresh.
     pub async fn refresh_deployment(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
-        // The place is taken first, so that the rollout's state is read just before the POST (design §4).
+        // The place is taken first, so that nothing is read long before the POST.
         let Ok(place) = tokio::time::timeout(ADMISSION, self.arm.admit_post()).await else {
             return self.come_back_later(id, key).await;
         };
@@ -50,8 +50,10 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
-        // Once more, since saving took its time: a pause that was answered is obeyed (design §4).
-        let goes_on = self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
+        // After saving, which took its time: a stop or a pause that was answered is obeyed (design §4). One after the other,
+        // so that nothing at all lies between the last word on this rollout and its POST.
+        let goes_on = !self.is_held().await?
+            && self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
         if !goes_on {
             return self.conclude(&saved, Event::Withdraw, now, &policy).await;
         }
@@ -69,11 +71,10 @@ impl Engine {
         key: &DeploymentKey,
         now: Timestamp,
     ) -> Result<Option<Step>, EngineError> {
-        let (refresh, rollout, deployment, is_held) = tokio::try_join!(
+        let (refresh, rollout, deployment) = tokio::try_join!(
             self.store.refresh(id, key),
             self.store.rollout(id),
             self.store.deployments_by_key(std::slice::from_ref(key)),
-            self.is_held(),
         )?;
         let (Some(refresh), Some(rollout)) = (refresh, rollout) else {
             warn!(rollout.id = %id, deployment.key = %key, "A message names a refresh of rollout {id} that is not stored");
@@ -83,7 +84,7 @@ impl Engine {
             return Ok(None);
         }
         let deployment = deployment.into_iter().flatten().next().map(|deployment| deployment.value);
-        let event = match may_be_posted(&rollout.value, deployment.as_ref(), is_held, now) {
+        let event = match may_be_posted(&rollout.value, deployment.as_ref(), now) {
             Some(event) => event,
             None => {
                 let subscription = refresh.value.application_id.subscription();
@@ -163,11 +164,11 @@ impl Engine {
     }
 }
 
-/// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be. `is_held` says that nothing
-/// is posted at all.
-fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, is_held: bool, now: Timestamp) -> Option<Event> {
+/// Why a queued refresh is not to be posted now, as the event that says so; `None` if it may be, unless everything is
+/// stopped, which is read last.
+fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, now: Timestamp) -> Option<Event> {
     match &rollout.state {
-        RolloutState::Running if !is_held => {}
+        RolloutState::Running => {}
         RolloutState::Canceled { superseded_by: Some(by) } => return Some(Event::Supersede { by: *by }),
         RolloutState::Canceled { superseded_by: None } => return Some(Event::Cancel),
         _ => return Some(Event::PutBack),

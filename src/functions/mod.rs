@@ -4,6 +4,7 @@
 //! original path, every other function gets `POST /<Name>` with an envelope. `GET /` is answered at once, before the engine
 //! is there; everything else waits for it. A panic is a 500 and a logged error, not a dead process.
 
+pub mod consent;
 pub mod dashboard;
 pub mod deployments;
 pub mod notification;
@@ -13,6 +14,7 @@ pub mod operations;
 pub mod plan_rollout;
 pub mod poll_operations;
 pub mod refresh_deployment;
+pub mod renew_tokens;
 pub mod rollouts;
 pub mod scheduled_refresh;
 pub mod sync_deployments;
@@ -110,9 +112,15 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/stop", post(operations::stop))
         .route("/api/start", post(operations::start))
         .route("/api/audit", get(operations::audit))
+        .route(
+            "/api/consent/{what}",
+            // As open to anybody as notifications are.
+            get(consent::come_back).post(consent::hear).layer(DefaultBodyLimit::max(consent::BODY_LIMIT)),
+        )
         .route("/PlanRollout", post(plan_rollout::invoke))
         .route("/RefreshDeployment", post(refresh_deployment::invoke))
         .route("/PollOperations", post(poll_operations::invoke))
+        .route("/RenewTokens", post(renew_tokens::invoke))
         .route("/ScheduledRefresh", post(scheduled_refresh::invoke))
         .route("/SyncDeployments", post(sync_deployments::invoke))
         .route("/WatchOffers", post(watch_offers::invoke))

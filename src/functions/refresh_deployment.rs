@@ -20,6 +20,10 @@ async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
     match envelope::message(body)? {
         Message::Refresh { rollout_id, key } => Ok(app.engine.refresh_deployment(rollout_id, &key).await?),
         Message::CheckDeployment { key } => Ok(app.engine.check_deployment(&key).await?),
+        Message::ConsentOfTenant { tenant_id } => Ok(app.engine.consent_step(&tenant_id).await?),
+        Message::LookAtRelationship { relationship_id } => {
+            Ok(app.engine.look_at_relationship(&relationship_id).await?)
+        }
         Message::SyncDeployments { run } => Ok(app.engine.go_on_with_sync(&run).await?),
         Message::PollShare { at_most } => Ok(app.engine.poll_share(at_most).await?),
         Message::Tell { note } => Ok(app.engine.tell_note(&note).await?),

@@ -32,6 +32,16 @@ pub enum Message {
         /// The run.
         run: String,
     },
+    /// Refresh queue: ask for, or prove, the consent of a customer's tenant.
+    ConsentOfTenant {
+        /// The tenant.
+        tenant_id: String,
+    },
+    /// Refresh queue: read a GDAP relationship.
+    LookAtRelationship {
+        /// Its id.
+        relationship_id: String,
+    },
     /// Refresh queue: poll a share of what is due, since there is much of it.
     PollShare {
         /// At most so many operations.

@@ -313,7 +313,7 @@ fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {
 }
 
 fn gdap(reader: &mut Reader<'_>) -> GdapSettings {
-    GdapSettings {
+    let settings = GdapSettings {
         partner_api_endpoint: reader.endpoint_or_default("PARTNER_API_ENDPOINT"),
         graph_endpoint: reader.endpoint_or_default("GRAPH_ENDPOINT"),
         key_vault_url: reader.endpoint("KEY_VAULT_URL"),
@@ -333,7 +333,28 @@ fn gdap(reader: &mut Reader<'_>) -> GdapSettings {
             )
             .map(Secret::new),
         public_url: reader.endpoint("PUBLIC_URL"),
+    };
+    if settings.client_id.is_none() {
+        return settings;
     }
+    if settings.key_vault_url.is_none() && is_inside_azure(reader) {
+        reader.wrong(
+            "KEY_VAULT_URL",
+            "it is absent, and a file with the GDAP refresh token does not outlive an instance in Azure",
+            "set it to the address of the key vault",
+        );
+    }
+    if reader.text("AZURE_TENANT_ID").is_none() {
+        reader.wrong("AZURE_TENANT_ID", "it is absent, and GDAP_CLIENT_ID is set", "set it to the partner's tenant");
+    }
+    if settings.public_url.is_some() != settings.consent_state_key.is_some() {
+        reader.odd(
+            "CONSENT_STATE_KEY",
+            "consent links come back to nobody, since not both of CONSENT_STATE_KEY and PUBLIC_URL are there",
+            "set both",
+        );
+    }
+    settings
 }
 
 fn jit(reader: &mut Reader<'_>) -> JitSettings {

@@ -397,12 +397,13 @@ fn lists_of_secrets_are_split_at_commas_and_short_ones_are_remarked() {
         ("NOTIFICATION_SIG", "0123456789abcdef, fedcba9876543210,"),
         ("LOCAL_FUNCTION_KEYS", "tiny"),
         ("NOTIFY_URL", "https://hooks.example/?sig=abc"),
+        ("NOTIFY_SECRET", "a key that nobody else has"),
     ]);
     let sigs: Vec<_> = settings.notifications.sigs.iter().map(Secret::expose).collect();
     assert_eq!(sigs, ["0123456789abcdef", "fedcba9876543210"]);
     assert_eq!(settings.remarks.iter().map(|remark| remark.name.as_str()).collect::<Vec<_>>(), ["LOCAL_FUNCTION_KEYS"]);
     let shown = format!("{settings:?}");
-    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "sig=abc"] {
+    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "sig=abc", "a key that"] {
         assert!(!shown.contains(secret), "{secret} is shown");
     }
 }

@@ -19,7 +19,7 @@ use crate::processes::{Home, PATIENCE, run, signal, until};
 use crate::service_bus::with_key;
 
 const DEPLOYMENTS: u32 = 200;
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Deployments in one subscription.
 const TOGETHER: u32 = 5;
 const KEY: &str = "a-function-key-of-the-cloud-shape";
@@ -112,26 +112,37 @@ impl Cloud {
         (answer.status().as_u16(), answer.json().await.unwrap_or_default())
     }
 
-    /// Waits until the simulators say that it is so. The service is not asked: counting a rollout is work for the tables.
-    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so(self) {
-            assert!(Instant::now() < deadline, "in vain waited for {what}\n{}", self.lines.lock().unwrap().join("\n"));
+    /// Waits until `look` finds something, for as long as anything goes on: a busy machine is slow, and a deadlock silent.
+    async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let (mut seen, mut deadline) = (String::new(), Instant::now() + PATIENCE);
+        loop {
+            if let Some(found) = look(self).await {
+                return found;
+            }
+            let stats = format!("{:?}", self.arm.stats());
+            if stats != seen {
+                (seen, deadline) = (stats, Instant::now() + PATIENCE);
+            }
+            let lines = || self.lines.lock().unwrap().join("\n");
+            assert!(Instant::now() < deadline, "in vain waited for {what}, {seen}\n{}", lines());
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
+    /// Waits until Azure has accepted so many operations. The service is not asked: counting a rollout is work for the tables.
+    async fn until_accepted(&self, operations: u64) {
+        let look = async |cloud: &Self| (cloud.arm.stats().operations >= operations).then_some(());
+        self.until(&format!("{operations} operations"), look).await;
+        assert_eq!(self.arm.stats().operations, operations);
+    }
+
     /// Waits for the end of a rollout and returns its counts.
     async fn until_completed(&self, id: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let (status, rollout) = self.call("GET", &format!("/api/rollouts/{id}"), None).await;
-            if (status, &rollout["state"]) == (200, &json!("completed")) {
-                return rollout["counts"].clone();
-            }
-            assert!(Instant::now() < deadline, "it does not end: {rollout}\n{}", self.lines.lock().unwrap().join("\n"));
-            tokio::time::sleep(20 * LOOK_EVERY).await;
-        }
+        self.until("the end of the rollout", async |cloud| {
+            let (status, rollout) = cloud.call("GET", &format!("/api/rollouts/{id}"), None).await;
+            ((status, &rollout["state"]) == (200, &json!("completed"))).then(|| rollout["counts"].clone())
+        })
+        .await
     }
 
     /// Whether somebody has tried to send the message of a deployment.
@@ -150,10 +161,10 @@ async fn a_rollout_of_200_in_the_shape_of_azure_survives_throttling_and_the_deat
     // Behind the canary: some are refused for a while, and some for good.
     let mut refusals: HashMap<&ApplicationId, u32> = HashMap::new();
     for (at, id) in ids.iter().enumerate().skip(1) {
-        let replies = match at % 10 {
+        let replies = match at % 20 {
             1 => vec![Reply::throttled(1)],
-            4 => vec![Reply::unavailable(1), Reply::throttled(1)],
-            7 => vec![Reply::busy().with("retry-after", 1)],
+            8 => vec![Reply::unavailable(1), Reply::throttled(1)],
+            15 => vec![Reply::busy().with("retry-after", 1)],
             _ => continue,
         };
         refusals.insert(id, u32::try_from(replies.len()).unwrap());
@@ -161,6 +172,9 @@ async fn a_rollout_of_200_in_the_shape_of_azure_survives_throttling_and_the_deat
     }
     cloud.arm.on_post(&ids[5], [OnPost::Reply(Reply::forbidden())]);
     let policy = Outcome::failed("RequestDisallowedByPolicy", "The policy of this tenant disallows the change.");
+    // The last of the second wave takes longer, so that nothing of the third is sent before this test looks for it.
+    let longer = Acceptance { duration: Some(Duration::from_secs(5)), ..Acceptance::default() };
+    cloud.arm.on_post(&ids[99], [OnPost::Accept(longer)]);
     cloud.arm.on_post(&ids[150], [OnPost::Accept(Acceptance::ending(policy))]);
 
     let rows = ids.iter().map(|id| {
@@ -176,9 +190,10 @@ async fn a_rollout_of_200_in_the_shape_of_azure_survives_throttling_and_the_deat
 
     // When Azure has accepted all of the second wave, nothing is sent any more but the plan of the third: one message that
     // asks for it, and the messages of the wave. The handler dies when the wave is stored and none of these was taken.
-    cloud.until("the second wave to be accepted", |cloud| cloud.arm.stats().operations == 99).await;
+    cloud.until_accepted(99).await;
     cloud.bus.on(bus::Call::Send, [bus::OnCall::AsUsual, bus::OnCall::Hang]);
-    cloud.until("the messages of the third wave", |cloud| cloud.has_tried_to_send(&ids[199])).await;
+    let tried = async |cloud: &Cloud| cloud.has_tried_to_send(&ids[199]).then_some(());
+    cloud.until("the messages of the third wave", tried).await;
     // The host works on the threads of this test, which must not be held up.
     let second = block_in_place(|| {
         let first = cloud.home.another_handler(&[]);
@@ -186,7 +201,7 @@ async fn a_rollout_of_200_in_the_shape_of_azure_survives_throttling_and_the_deat
         cloud.home.another_handler(&[first.id])
     });
 
-    cloud.until("the third wave to be accepted", |cloud| cloud.arm.stats().operations == 199).await;
+    cloud.until_accepted(199).await;
     let counts = cloud.until_completed(&id).await;
     let of = |state: &str| counts[state].as_u64().unwrap();
     assert_eq!((of("succeeded"), of("failed"), of("handedOver"), of("total")), (198, 1, 1, 200), "{counts}");

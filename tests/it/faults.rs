@@ -40,6 +40,8 @@ pub enum Fault {
     OutageOf { name: &'static str, after: usize },
     /// The handler waits before this call, counted from 1, until it is let go.
     Parking { call: usize },
+    /// The second call of this name waits until the third has come to its end, as if that held what the second needs.
+    SecondAfterThird { name: &'static str },
     /// One of so many calls fails and does nothing; the seed decides which.
     OneIn { count: u64, seed: u64 },
     /// One of so many effects is done, and its answer is an error; the seed decides which.
@@ -188,6 +190,17 @@ impl Faults {
                 self.parked.notify_one();
                 self.go.notified().await;
                 work.await
+            }
+            Fault::SecondAfterThird { name: of } if of == name => {
+                let turn = self.of_that_name.fetch_add(1, Ordering::SeqCst) + 1;
+                if turn == 2 {
+                    self.go.notified().await;
+                }
+                let done = work.await;
+                if turn == 3 {
+                    self.go.notify_one();
+                }
+                done
             }
             Fault::Outage => fail(),
             Fault::OutageOf { name: broken, after }

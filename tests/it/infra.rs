@@ -159,6 +159,60 @@ fn parameters_and_outputs_say_what_they_are() {
     for name in parameters["parameters"].as_object().unwrap().keys() {
         assert!(main.contains(&format!("\nparam {name} ")), "infra/main.bicep has no parameter {name}");
     }
+    let readme = read("infra/README.md");
+    for line in main.lines().filter(|line| line.starts_with("param ") || line.starts_with("output ")) {
+        let name = line.split(' ').nth(1).unwrap();
+        assert!(readme.contains(&format!("`{name}`")), "infra/README.md does not name {name}");
+    }
+}
+
+/// Roles are assigned by their ids; what each is called is said beside it, and for people in the README.
+#[test]
+fn the_identity_has_exactly_the_roles_that_are_explained() {
+    let roles = [
+        ("storage", "storageBlobDataOwner", "b7e6dc6d-f1e8-4753-8033-0f276bb0955b", "Storage Blob Data Owner"),
+        (
+            "storage",
+            "storageTableDataContributor",
+            "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
+            "Storage Table Data Contributor",
+        ),
+        (
+            "service-bus",
+            "serviceBusDataReceiver",
+            "4f6d3b9b-027b-4f4c-9142-0e5a2a2247e0",
+            "Azure Service Bus Data Receiver",
+        ),
+        (
+            "service-bus",
+            "serviceBusDataSender",
+            "69a216fc-b8fb-44d8-bc22-1f3c2cd27a39",
+            "Azure Service Bus Data Sender",
+        ),
+        ("service-bus", "reader", "acdd72a7-3385-48ef-bd42-f606fba81ae7", "Reader"),
+        (
+            "telemetry",
+            "monitoringMetricsPublisher",
+            "3913510d-42f4-4e42-8a64-420c390055eb",
+            "Monitoring Metrics Publisher",
+        ),
+        ("key-vault", "keyVaultSecretsUser", "4633458b-17de-408a-b874-0445c86b69e6", "Key Vault Secrets User"),
+        // For who deploys, not for the service.
+        ("key-vault", "keyVaultSecretsOfficer", "b86a8fe4-44ce-4948-aee5-eccb2c155cd7", "Key Vault Secrets Officer"),
+    ];
+    let is_id = |word: &&str| word.len() == 36 && word.bytes().filter(|byte| *byte == b'-').count() == 4;
+    let mut assigned = BTreeSet::new();
+    for file in ["storage", "service-bus", "telemetry", "key-vault", "function-app", "app-settings"] {
+        let text = read(&format!("infra/modules/{file}.bicep"));
+        assigned.extend(text.split('\'').filter(is_id).map(|id| (file, id.to_owned())));
+    }
+    assert_eq!(assigned, roles.iter().map(|(file, _, id, _)| (*file, (*id).to_owned())).collect());
+    let readme = read("infra/README.md");
+    for (file, name, id, title) in roles {
+        let text = read(&format!("infra/modules/{file}.bicep"));
+        assert!(text.lines().any(|line| line.contains(name) && line.ends_with(&format!("'{id}'"))), "{file}: {name}");
+        assert!(readme.contains(title), "infra/README.md does not explain {title}");
+    }
 }
 
 #[test]
@@ -188,6 +242,9 @@ fn the_times_of_host_queue_and_engine_fit_together() {
     assert!(time("INVOCATION_DEADLINE") < function_timeout && function_timeout <= renewal && function_timeout <= lock);
     // A step: a place, the call, and a third as much again for the store and the queue.
     assert!(time("ADMISSION") + time("call_timeout") + Duration::from_secs(60) <= time("INVOCATION_DEADLINE"));
+    // And a whole sending that nobody answers, with something to spare.
+    let sending = time("REPEATS_BEGIN") + time("CALL_TIMEOUT");
+    assert!(time("ADMISSION") + time("call_timeout") + sending < time("INVOCATION_DEADLINE"));
     // Nobody takes over what is still being asked.
     assert!(time("call_timeout") < time("CLAIM") && time("call_timeout") < time("LEASE"));
     assert!(

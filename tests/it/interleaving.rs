@@ -3,6 +3,7 @@
 //!
 //! Nothing here is left to chance: a sweep goes through all places, and ends with the first that is behind the last step.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use permafresh::store::document;
 use serde_json::{Value, json};
 
 use crate::crash::scene::{Scene, post};
-use crate::faults::Faults;
+use crate::faults::{Fault, Faults};
+use crate::processes::PATIENCE;
 use crate::world::{Options, SIG, World, application, invoke_message, invoke_timer, publish};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -124,6 +126,23 @@ async fn two_versions_published_at_once_never_run_beside_each_other() {
 
 #[tokio::test]
 async fn a_pause_that_was_answered_before_the_post_was_due_is_obeyed() {
+    let of = |word| move |id: RolloutId| format!("/api/rollouts/{id}/{word}");
+    assert_eq!(posts_after_the_answer(of("pause"), of("resume")).await, 0);
+}
+
+/// The rollout is read behind the switch, so at one step, and at no other, the switch was read already.
+#[tokio::test]
+async fn a_stop_that_was_answered_before_the_last_look_at_the_rollout_is_obeyed() {
+    assert_eq!(posts_after_the_answer(|_| "/api/stop".to_owned(), |_| "/api/start".to_owned()).await, 1);
+}
+
+/// At how many steps of a refresh it is still posted although it was held before; each time it ends well once it goes on.
+async fn posts_after_the_answer(
+    hold: impl Fn(RolloutId) -> String + Copy,
+    go_on: impl Fn(RolloutId) -> String + Copy,
+) -> u64 {
+    let late = Cell::new(0);
+    let late_ones = &late;
     sweep(|at| async move {
         let scene = scene(1).await;
         let world = &scene.world;
@@ -133,24 +152,25 @@ async fn a_pause_that_was_answered_before_the_post_was_due_is_obeyed() {
         let (faults, other) = (Faults::none(), scene.sound_handler());
         let slow = scene.handler(&faults);
         let step = invoke_message(&slow, "RefreshDeployment", &message);
-        let paused = async {
+        let held = async {
             let posted = world.simulator.stats().posts;
-            (posted, steer(&other, id, "pause").await)
+            (posted, post(&other, &hold(id), &json!({})).await)
         };
-        let Some((_, (posted, (status, rollout)))) = between(&faults, at, step, paused).await else { return false };
-        assert_eq!((status, &rollout["state"]), (StatusCode::OK, &json!("paused")), "at step {at}");
-        assert_eq!(world.simulator.stats().posts, posted, "at step {at}: posted after the pause");
+        let Some((_, (posted, (status, answer)))) = between(&faults, at, step, held).await else { return false };
+        assert_eq!(status, StatusCode::OK, "at step {at}: {answer}");
+        let posted_in_the_end = world.simulator.stats().posts;
+        late_ones.set(late_ones.get() + posted_in_the_end - posted);
         world.advance(HOUR);
         world.run_due().await;
-        assert_eq!(world.simulator.stats().posts, posted, "at step {at}: paused");
-        assert_eq!(world.rollout(id).await["state"], "paused", "at step {at}");
-        steer(&other, id, "resume").await;
+        assert_eq!(world.simulator.stats().posts, posted_in_the_end, "at step {at}: held");
+        post(&other, &go_on(id), &json!({})).await;
         let done = world.settle(id, HOUR).await;
         assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(1)), "at step {at}");
         assert_eq!(world.simulator.operations_of(&application(0)), 1, "at step {at}: posted once");
         true
     })
     .await;
+    late.get()
 }
 
 /// A completed rollout of three, one of which failed and will be well the next time.
@@ -356,6 +376,24 @@ async fn a_late_joiner_that_comes_while_the_rollout_ends_is_refreshed_once() {
         true
     })
     .await;
+}
+
+#[tokio::test]
+async fn looks_go_on_while_more_are_claimed_since_the_claim_may_wait_for_one_of_them() {
+    // So many that the second claim follows the first at once, with the looks of the first under way.
+    let scene = scene(130).await;
+    let world = &scene.world;
+    let id = scene.post_publish(&scene.sound_handler()).await;
+    world.run_due().await;
+    world.advance(Duration::from_secs(15));
+    let faults = Faults::new(Fault::SecondAfterThird { name: "save_refreshes" });
+    let waiting = scene.handler(&faults);
+    let tick = invoke_timer(&waiting, "PollOperations", None);
+    let ticked = tokio::time::timeout(PATIENCE, tick).await;
+    assert_eq!(ticked.ok(), Some(StatusCode::OK), "the second claim waits for ever for a look that nobody drives");
+    let done = world.settle(id, HOUR).await;
+    assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(130)));
+    assert_eq!(world.simulator.stats().posts, 130);
 }
 
 #[tokio::test]

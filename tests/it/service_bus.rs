@@ -19,6 +19,7 @@ use permafresh::queue::service_bus::{
     InvalidServiceBus, SCOPE, ServiceBusConfig, ServiceBusCredential, ServiceBusQueue,
 };
 use permafresh::queue::{LockToken, Outgoing, Queue, QueueError};
+use permafresh::rollout::Timestamp;
 use permafresh::settings::{ServiceBusConnection, Settings};
 use serde_json::{Value, json};
 
@@ -71,9 +72,9 @@ fn namespace_with(change: impl FnOnce(&mut SimulatorConfig)) -> Namespace {
 }
 
 impl Namespace {
-    /// Sends one message while the namespace answers so; what came of it.
-    async fn send_while(&self, scripts: impl IntoIterator<Item = OnCall>) -> Result<(), QueueError> {
-        self.simulator.on(Call::Send, scripts);
+    /// Sends one message while the namespace answers so, to `calls` calls; what came of it.
+    async fn send_while(&self, answer: OnCall, calls: usize) -> Result<(), QueueError> {
+        self.simulator.on(Call::Send, vec![answer; calls]);
         self.queue.send("q", &[message("a")]).await
     }
 
@@ -184,24 +185,26 @@ async fn every_answer_means_what_the_contract_says() {
         (error(404), 1, REFUSED, "correct ROLLOUT_QUEUE or REFRESH_QUEUE"),
         (error(410), 1, REFUSED, "correct ROLLOUT_QUEUE or REFRESH_QUEUE"),
         (error(413), 1, REFUSED, "too large by itself"),
-        (error(408), 1, UNCLEAR, "busy or has failed (HTTP 408"),
-        (error(429), 1, UNCLEAR, "busy or has failed (HTTP 429"),
-        (error(500), 1, UNCLEAR, "busy or has failed (HTTP 500"),
-        (error(502), 1, UNCLEAR, "busy or has failed (HTTP 502"),
-        (error(503), 1, UNCLEAR, "busy or has failed (HTTP 503"),
-        (error(504), 1, UNCLEAR, "busy or has failed (HTTP 504"),
-        (OnCall::Answer(Answer::busy(7)), 1, UNCLEAR, "asks to be left alone for 7 s (HTTP 503"),
+        (error(408), 4, UNCLEAR, "busy or has failed (HTTP 408"),
+        (error(429), 4, UNCLEAR, "busy or has failed (HTTP 429"),
+        (error(500), 4, UNCLEAR, "busy or has failed (HTTP 500"),
+        (error(502), 4, UNCLEAR, "busy or has failed (HTTP 502"),
+        (error(503), 4, UNCLEAR, "busy or has failed (HTTP 503"),
+        (error(504), 4, UNCLEAR, "busy or has failed (HTTP 504"),
+        (OnCall::Answer(Answer::busy(7)), 4, UNCLEAR, "asks to be left alone for 7 s (HTTP 503"),
         (
             OnCall::Answer(Answer::status(429).with("retry-after", "Tue, 10 Mar 2026 12:00:09 GMT")),
-            1,
+            4,
             UNCLEAR,
             "asks to be left alone for 9 s (HTTP 429)",
         ),
         (OnCall::Answer(Answer::status(307).with("location", "http://127.0.0.1:1/")), 1, REFUSED, "HTTP 307"),
-        (OnCall::Reset, 1, UNCLEAR, "the connection failed"),
+        // Nobody waits here for so long.
+        (OnCall::Answer(Answer::busy(16)), 1, UNCLEAR, "asks to be left alone for 16 s (HTTP 503"),
+        (OnCall::Reset, 4, UNCLEAR, "the connection failed"),
     ] {
         let namespace = namespace();
-        let told = namespace.send_while([answer.clone(), answer.clone()]).await.unwrap_err();
+        let told = namespace.send_while(answer.clone(), calls).await.unwrap_err();
         assert_eq!(matches!(told, QueueError::Unclear { .. }), expected, "{answer:?}: {told}");
         assert!(told.to_string().contains(words), "{answer:?}: {told}");
         assert!(told.to_string().starts_with("the queue q "), "{told}");
@@ -217,7 +220,7 @@ async fn a_call_that_hangs_is_given_up() {
     let mut config = ServiceBusConfig::at(namespace.simulator.endpoint().clone(), credential);
     config.call_timeout = Duration::from_millis(50);
     let queue = open(config, Arc::new(namespace.clock.clone())).unwrap();
-    namespace.simulator.on(Call::Send, [OnCall::Hang]);
+    namespace.simulator.on(Call::Send, vec![OnCall::Hang; 4]);
     let told = queue.send("q", &[message("a")]).await.unwrap_err();
     assert!(matches!(told, QueueError::Unclear { .. }), "{told}");
     assert!(told.to_string().contains("no answer came within 0.05 s"), "{told}");
@@ -228,21 +231,52 @@ async fn what_is_sent_again_after_an_unclear_answer_is_not_delivered_twice() {
     for unclear in [OnCall::LoseAnswer, OnCall::DoAndAnswer(Answer::busy(1)), OnCall::DoAndAnswer(Answer::status(500))]
     {
         let namespace = namespace();
-        let told = namespace.send_while([unclear]).await.unwrap_err();
-        assert!(matches!(told, QueueError::Unclear { .. }), "{told}");
+        namespace.simulator.on(Call::Send, [unclear.clone(), unclear]);
         namespace.queue.send("q", &[message("a"), message("b")]).await.unwrap();
         let requests = namespace.simulator.requests();
-        let id = |request: &Recorded| items(request)[0]["BrokerProperties"]["MessageId"].clone();
-        assert_eq!(id(&requests[0]), id(requests.last().unwrap()), "with the same id");
-        assert_eq!(namespace.taken(), (2, 1));
+        assert_eq!(requests.len(), 3);
+        assert!(requests.iter().all(|request| items(request) == items(&requests[0])), "with the same ids");
+        assert_eq!(namespace.taken(), (2, 4));
         assert_eq!(namespace.received().await, ["a", "b"]);
+    }
+}
+
+#[tokio::test]
+async fn a_busy_namespace_is_left_alone_for_as_long_as_it_says_and_otherwise_for_seconds() {
+    for (answer, shortest, longest) in
+        [(Answer::busy(7), 7.0, 7.0), (Answer::status(429), 1.5, 2.0), (Answer::status(500), 1.5, 2.0)]
+    {
+        let namespace = namespace();
+        let clock = Waited::default();
+        let queue = with_key(&namespace.simulator, Arc::new(clock.clone()));
+        namespace.simulator.on(Call::Send, [OnCall::Answer(answer.clone())]);
+        queue.send("q", &[message("a")]).await.unwrap();
+        let waits = clock.0.lock().unwrap();
+        let [wait] = waits[..] else { panic!("{answer:?}: {waits:?}") };
+        assert!((shortest..=longest).contains(&wait.as_secs_f64()), "{answer:?}: {wait:?}");
+    }
+}
+
+/// A clock that does not wait, and remembers for how long it was to.
+#[derive(Clone, Default)]
+struct Waited(Arc<Mutex<Vec<Duration>>>);
+
+#[async_trait]
+impl Clock for Waited {
+    fn now(&self) -> Timestamp {
+        "2026-03-10T12:00:00Z".parse().unwrap()
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        self.0.lock().unwrap().push((at - self.now()).to_std().unwrap());
     }
 }
 
 #[tokio::test]
 async fn a_failure_in_the_middle_leaves_the_rest_to_the_same_ids() {
     let namespace = namespace();
-    namespace.simulator.on(Call::Send, [OnCall::AsUsual, OnCall::Answer(Answer::busy(1))]);
+    let busy = OnCall::Answer(Answer::busy(60));
+    namespace.simulator.on(Call::Send, [OnCall::AsUsual, busy]);
     assert!(namespace.queue.send("q", &messages(250)).await.is_err());
     assert_eq!(namespace.simulator.requests().len(), 2, "the third batch has to wait too");
     namespace.queue.send("q", &messages(250)).await.unwrap();
@@ -364,12 +398,12 @@ async fn no_key_signature_or_token_is_told() {
 
     // A service that repeats what we sent, once in an error that is told whole.
     let echo = OnCall::Answer(Answer::error(400, &signature));
-    told.push(namespace.send_while([echo]).await.unwrap_err().to_string());
+    told.push(namespace.send_while(echo, 1).await.unwrap_err().to_string());
     assert!(told[2].contains("withheld"), "{}", told[2]);
-    told.push(namespace.send_while([OnCall::Reset]).await.unwrap_err().to_string());
+    told.push(namespace.send_while(OnCall::Reset, 4).await.unwrap_err().to_string());
     let (queue, _) = with_identity(&namespace);
     let echo = OnCall::Answer(Answer::error(500, "Bearer token-1"));
-    namespace.simulator.on(Call::Send, [echo]);
+    namespace.simulator.on(Call::Send, vec![echo; 4]);
     told.push(queue.send("q", &[message("a")]).await.unwrap_err().to_string());
     told.push(format!("{queue:?}"));
 

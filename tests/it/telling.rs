@@ -39,6 +39,7 @@ impl Receiver {
         (receiver, url)
     }
 
+    #[expect(clippy::unused_async, reason = "a handler has to be async")]
     async fn take(State(receiver): State<Self>, headers: HeaderMap, body: Bytes) -> impl IntoResponse {
         receiver.got.lock().unwrap().push((headers, body));
         let mut answers = receiver.answers.lock().unwrap();

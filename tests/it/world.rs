@@ -151,6 +151,8 @@ impl World {
         let mut engine = Engine::new(store, queue, arm, clock.clone(), config);
         if let Some((url, secret)) = &self.options.webhook {
             let http = || {
+                // Another test may have been first.
+                let _ = rustls::crypto::ring::default_provider().install_default();
                 let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
                 builder.build().map_err(|error| error.to_string())
             };

@@ -11,7 +11,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use url::Url;
 
+use super::backends::beside_store;
 use crate::access::credential::{IdentityConfig, TokenSource};
+use crate::access::gdap::exchange::{self, Exchange};
+use crate::access::gdap::vault::{KeyVault, TokenFile, Vault};
+use crate::access::gdap::{Broker, Gdap, GdapConfig};
 use crate::clock::Clock;
 use crate::queue::service_bus::{ServiceBusConfig, ServiceBusCredential, ServiceBusQueue};
 use crate::settings::{
@@ -21,6 +25,9 @@ use crate::store::tables::TablesStore;
 
 /// How long a connection may take to come about; what is sent over it has a deadline of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The name of the secret with the refresh token where `GDAP_SECRET_NAME` is absent.
+const DEFAULT_SECRET: &str = "gdap-refresh-token";
 
 /// Where a client's requests go.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,6 +114,51 @@ impl<'a> Azure<'a> {
         let config = config.context(unusable)?;
         let http = self.client_for(&config.endpoint)?;
         ServiceBusQueue::new(config, http, tokens, Arc::clone(&self.clock)).context(unusable)
+    }
+
+    /// GDAP, where the settings name an app for it.
+    pub fn gdap(&self) -> anyhow::Result<Option<Gdap>> {
+        let (settings, gdap) = (self.settings, &self.settings.gdap);
+        let Some(client_id) = &gdap.client_id else { return Ok(None) };
+        let partner_tenant = settings.identity.tenant_id.as_ref();
+        let partner_tenant = partner_tenant
+            .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
+        let proof = match &settings.identity.credential {
+            Credential::ClientSecret { client_id: own, secret, .. } if own == client_id => {
+                exchange::AppProof::Secret(secret.expose().to_owned())
+            }
+            Credential::ManagedIdentity { .. } => exchange::AppProof::ManagedIdentity(self.tokens()),
+            Credential::ClientSecret { .. } | Credential::DeveloperTools => exchange::AppProof::Public,
+        };
+        let vault = match &gdap.key_vault_url {
+            Some(url) => {
+                let name = gdap.secret_name.as_deref().unwrap_or(DEFAULT_SECRET);
+                let vault = KeyVault::new(
+                    url.url(),
+                    name,
+                    &self.client_for(url.url())?,
+                    self.tokens(),
+                    Arc::clone(&self.clock),
+                );
+                Vault::KeyVault(vault.context("the key vault cannot be used")?)
+            }
+            None => Vault::File(TokenFile::at(beside_store(settings, ".gdap-token"))),
+        };
+        let authority = settings.identity.authority_host.url().clone();
+        let http = self.client_for(&authority)?;
+        let clock = Arc::clone(&self.clock);
+        let exchange = Exchange { authority, client_id: client_id.clone(), proof, http: http.clone(), clock };
+        let config = GdapConfig {
+            partner_tenant: partner_tenant.to_ascii_lowercase(),
+            partner_api_endpoint: gdap.partner_api_endpoint.url().clone(),
+            graph_endpoint: gdap.graph_endpoint.url().clone(),
+            arm_audience: settings.arm.audience.clone(),
+            public_url: gdap.public_url.as_ref().map(|url| url.url().clone()),
+            consent_state_key: gdap.consent_state_key.as_ref().map(|key| key.expose().to_owned()),
+            display_name: "Permafresh".to_owned(),
+            extra_roots: Vec::new(),
+        };
+        Ok(Some(Gdap::new(config, Broker::new(exchange, vault), http)))
     }
 
     /// Tokens of the identity that a connection names: often the one that calls Azure Resource Manager.

@@ -62,6 +62,9 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
         let webhook = Webhook::new(url.expose(), secret.expose(), azure::webhook_client(url.expose()));
         engine = engine.with_webhook(webhook.context("NOTIFY_URL or NOTIFY_SECRET cannot be used")?);
     }
+    if let Some(gdap) = azure.gdap().context("GDAP cannot be used")? {
+        engine = engine.with_gdap(gdap);
+    }
     let is_vouched = match settings.dashboard.auth {
         settings::DashboardAuth::EasyAuth => IsVouched::Yes,
         settings::DashboardAuth::Key => IsVouched::No,

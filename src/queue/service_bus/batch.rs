@@ -76,6 +76,8 @@ fn subject(body: &str) -> (Option<&'static str>, Option<String>) {
         Ok(Message::Refresh { rollout_id, key }) => (Some("refresh"), Some(format!("{rollout_id}:{key}"))),
         Ok(Message::CheckDeployment { key }) => (Some("checkDeployment"), Some(key.to_string())),
         Ok(Message::SyncDeployments { run }) => (Some("syncDeployments"), Some(run)),
+        Ok(Message::ConsentOfTenant { tenant_id }) => (Some("consentOfTenant"), Some(tenant_id)),
+        Ok(Message::LookAtRelationship { relationship_id }) => (Some("lookAtRelationship"), Some(relationship_id)),
         Ok(Message::PollShare { .. }) => (Some("pollShare"), None),
         Ok(Message::Tell { note }) => (Some("tell"), Some(note)),
         Err(_) => (None, None),

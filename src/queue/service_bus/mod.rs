@@ -2,8 +2,9 @@
 //!
 //! In Azure this only sends, and the Functions host receives. The receiving half is for tests, for the embedded host in
 //! front of a [`simulator`], and for looking at dead letters: one request for each message, locked for as long as the queue
-//! says, not the caller. Repeats nothing but a request whose token was refused, and halves of a batch that is too large: who
-//! sends decides, with the same ids ([`QueueError::Unclear`]).
+//! says, not the caller. A batch that is too large is sent in halves, and one whose answer was unclear again, with the same
+//! ids, a few times within a minute; after that who sends decides ([`QueueError::Unclear`]). Nothing else is repeated, but
+//! for a request whose token was refused.
 //!
 //! Sending is the SDK's. Receiving is not: what its receiver answers with cannot be settled by anyone else or after a
 //! restart, and it takes a body that is not UTF-8 for a failure. Both go through [`LegacyTransport`].
@@ -28,12 +29,23 @@ use crate::access::credential::TokenSource;
 use crate::access::legacy_transport::{Authorization, LegacyTransport, NoAnswer, Refusal};
 use crate::access::shared_access::SharedAccess;
 use crate::clock::Clock;
+use crate::rollout::{RetryPolicy, Timestamp};
 use received::Lock;
 
 /// What a token is for; the same in every cloud.
 pub const SCOPE: &str = "https://servicebus.azure.net/.default";
 /// How long a call may take: well below the minute for which the message that led to it is locked.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Repeats of a batch whose answer was unclear. Service Bus wants two seconds when it is busy (§1.8).
+const REPEATS: RetryPolicy = RetryPolicy {
+    attempts: 4,
+    base: Duration::from_secs(2),
+    ceiling: Duration::from_secs(8),
+    shortest_wait: Duration::from_secs(1),
+    longest_wait: Duration::from_secs(15),
+};
+/// How long after the beginning of a sending a repeat may still begin: an invocation has to end.
+const REPEATS_BEGIN: Duration = Duration::from_secs(35);
 /// The queue of dead letters, below each queue.
 const DEAD_LETTERS: &str = "$deadletterqueue";
 /// The longest path of a queue, in characters.
@@ -152,14 +164,36 @@ impl ServiceBusQueue {
         Ok(Self { endpoint, transport: Arc::new(transport), clock: ClockOf(clock) })
     }
 
-    /// Sends one batch, in halves where it is too large.
-    async fn send_batch(&self, client: &QueueClient, items: &[String]) -> azure_core_legacy::Result<()> {
+    /// Sends one batch, in halves where it is too large, and again where the answer is unclear. `began` is when the sending
+    /// of all batches did.
+    async fn send_batch(
+        &self,
+        client: &QueueClient,
+        items: &[String],
+        began: Timestamp,
+    ) -> azure_core_legacy::Result<()> {
         let mut rest = vec![items];
+        let mut failures = 0;
         while let Some(items) = rest.pop() {
             let options =
                 SendMessageOptions { content_type: Some(batch::CONTENT_TYPE.to_owned()), ..Default::default() };
             match client.send_message(&batch::body(items), Some(options)).await {
                 Ok(()) => {}
+                Err(error) if is_unclear(&error) => {
+                    failures += 1;
+                    let named = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.wait);
+                    let seed = items.first().map_or("", String::as_str);
+                    let again_at = self.clock.0.now() + REPEATS.wait(failures, named, seed);
+                    // Nobody waits here for longer than it takes; what was not sent is found by the timer.
+                    let is_too_late = named.is_some_and(|wait| wait > REPEATS.longest_wait)
+                        || !REPEATS.allows_another(failures)
+                        || again_at > began + REPEATS_BEGIN;
+                    if is_too_late {
+                        return Err(error);
+                    }
+                    self.clock.0.sleep_until(again_at).await;
+                    rest.push(items);
+                }
                 Err(error) if status(&error) == Some(413) && items.len() > 1 => {
                     let (first, second) = items.split_at(items.len() / 2);
                     rest.extend([second, first]);
@@ -238,8 +272,9 @@ impl Queue for ServiceBusQueue {
         // The SDK wants a namespace and a key to sign with; the transport puts the endpoint and a signature of its own.
         let http: Arc<dyn HttpClient> = self.transport.clone();
         let client = QueueClient::new(http, "namespace", queue, "", String::new()).map_err(|e| place.failed(&e))?;
+        let began = self.clock.0.now();
         for items in batch::batches(&items) {
-            self.send_batch(&client, items).await.map_err(|error| place.failed(&error))?;
+            self.send_batch(&client, items, began).await.map_err(|error| place.failed(&error))?;
         }
         Ok(())
     }
@@ -373,6 +408,15 @@ impl<'a> Place<'a> {
             }
             _ => self.refuse(format!("Service Bus cannot make sense of the request ({refusal})")),
         }
+    }
+}
+
+/// Whether the same batch may be taken at once, or has been: no answer, or one that says so (§1.8).
+fn is_unclear(error: &Error) -> bool {
+    match (error.downcast_ref::<Refusal>(), error.downcast_ref::<NoAnswer>()) {
+        (Some(refusal), _) => matches!(refusal.status, 408 | 429 | 500..),
+        (None, Some(no_answer)) => !matches!(no_answer, NoAnswer::NoToken(_)),
+        (None, None) => false,
     }
 }
 

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 mod tests;
 
 use super::lint::Finding;
-use super::refresh::DEAD_LETTERS;
 use super::{Actor, DeploymentKey, News, OfferPublish, Purpose, Refresh, RolloutId, Standing, Tally, Timestamp};
+
+/// How many dead planning messages pause a rollout: an hour of them, since an outage of the store is no failure.
+pub const DEAD_PLANS: u32 = 30;
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -440,7 +442,7 @@ impl Rollout {
             self.walk.dead_letters += 1;
             // The next message, which the timer sends, has an id of its own.
             self.walk.message += 1;
-            if self.walk.dead_letters >= DEAD_LETTERS {
+            if self.walk.dead_letters >= DEAD_PLANS {
                 let why =
                     format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
                 self.state = RolloutState::Paused { why, on: None };

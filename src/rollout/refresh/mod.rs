@@ -35,9 +35,9 @@ pub const VERIFY_DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub const SECOND_LOOK: Duration = Duration::from_secs(10 * 60);
 /// The gap between two looks at a gate.
 pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
-/// How many dead letters of one refresh are sent again before it fails.
-pub const DEAD_LETTERS: u32 = 3;
-/// How long after its death a message is sent again the first time; doubled each time.
+/// How many dead letters of one refresh make it fail: some five hours of them, since an outage of the store is no failure.
+pub const DEAD_LETTERS: u32 = 10;
+/// How long after its death a message is sent again the first time; doubled each time, up to 40 minutes.
 pub const AFTER_DEATH: Duration = Duration::from_secs(5 * 60);
 /// How many unreadable looks in a row lead to reading the application instead.
 pub const UNREADABLE_LOOKS: u32 = 5;

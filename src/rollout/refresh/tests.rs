@@ -437,7 +437,7 @@ fn a_window_parks_it_and_is_waited_for_from_the_first_time_on() {
 fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
     let died = || Event::DeadLettered { reason: "10 times".to_owned() };
     let (mut refresh, _) = planned().apply(Event::Release, start(), &policy()).unwrap();
-    for minute in [5, 10] {
+    for minute in [5, 10, 20, 40, 40, 40, 40, 40, 40] {
         let before = refresh.message_id();
         let (next, action) = refresh.apply(died(), start(), &policy()).unwrap();
         assert_eq!(action, Next::Send { at: Some(start() + minutes(minute)) });

@@ -159,7 +159,7 @@ impl Refresh {
             return self.end(RefreshState::Failed { failure }, now);
         }
         self.last_error = Some(RemoteError { status: None, code: DEAD_LETTERED.to_owned(), message });
-        let wait = AFTER_DEATH * 2u32.pow(self.dead_letters - 1);
+        let wait = AFTER_DEATH * 2u32.pow((self.dead_letters - 1).min(3));
         self.queue(attempt, now, Some(now + wait))
     }
 

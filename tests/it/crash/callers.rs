@@ -202,7 +202,7 @@ async fn a_pause_that_was_not_answered_pauses_when_it_is_given_again() {
         },
     )
     .await;
-    assert_eq!(deaths, 2, "a pause is one effect");
+    assert_eq!(deaths, 6, "a pause is one effect, between the two of its audit entry");
 }
 
 #[tokio::test]
@@ -289,7 +289,8 @@ async fn a_retry_that_was_not_answered_tries_again_once_when_it_is_given_again()
 
 #[tokio::test]
 async fn a_retry_that_nobody_repeats_leaves_no_rollout_ended_with_work_to_do() {
-    for effect in 1..6 {
+    // The first effect is its audit entry, after which nothing has happened yet.
+    for effect in 2..7 {
         let scene = Scene::of(3, json!({"canaries": 0, "waves": ["100%"], "maxFailures": "100%"})).await;
         let router = scene.sound_handler();
         let id = scene.post_publish(&router).await;

@@ -115,7 +115,7 @@ async fn run_with(fault: Fault) -> (Scene, RolloutId, usize) {
 }
 
 async fn publish_until_answered(scene: &Scene, router: &Router) -> RolloutId {
-    for _ in 0..20 {
+    for _ in 0..200 {
         let (status, answer) = super::scene::post(router, "/api/offer-publishes", &scene.publish).await;
         if status.is_success() {
             return answer["rolloutId"].as_str().unwrap().parse().unwrap();

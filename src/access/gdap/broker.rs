@@ -1,0 +1,147 @@
+//! The one place that sees the refresh token: access tokens for (tenant, audience), kept in memory until shortly before
+//! their end.
+//!
+//! Every exchange reads the token from its vault anew, so that a new sign-in or a rotation by another instance counts at
+//! once. The replacement that comes with each exchange is dropped here: the one in the vault stays valid, and
+//! one writer a day ([`crate::access::gdap::Broker::exchange`] for RenewTokens) is enough to keep it alive.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::exchange::{Exchange, Refused, Tokens, usable};
+use super::oauth::Reaction;
+use super::trouble::GdapError;
+use super::vault::{StoredToken, Vault};
+use crate::access::credential::BearerToken;
+use crate::rollout::Timestamp;
+
+/// Access tokens of the app and its user.
+pub struct Broker {
+    exchange: Exchange,
+    vault: Vault,
+    slots: Mutex<HashMap<(String, String), Arc<Slot>>>,
+    /// The version of the secret that Entra takes no longer, and why.
+    dead: Mutex<Option<(String, String)>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    held: Mutex<Option<(BearerToken, Timestamp)>>,
+    /// Locked while a request is in flight.
+    flight: tokio::sync::Mutex<()>,
+}
+
+impl Broker {
+    /// A broker over an endpoint and a vault.
+    pub fn new(exchange: Exchange, vault: Vault) -> Self {
+        Self { exchange, vault, slots: Mutex::default(), dead: Mutex::default() }
+    }
+
+    /// The vault; for who signs in and who rotates.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The token endpoint.
+    pub fn endpoint(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// A token of `tenant` for `scope` (`https://management.azure.com/.default`). One request is in flight for each.
+    pub async fn token(&self, tenant: &str, scope: &str) -> Result<BearerToken, GdapError> {
+        let slot = self.slot(tenant, scope);
+        if let Some(token) = self.held(&slot) {
+            return Ok(token);
+        }
+        let _flight = slot.flight.lock().await;
+        if let Some(token) = self.held(&slot) {
+            return Ok(token);
+        }
+        self.fetch(&slot, tenant, scope).await
+    }
+
+    /// A token other than `refused`, which the service did not take.
+    pub async fn fresh(&self, tenant: &str, scope: &str, refused: &BearerToken) -> Result<BearerToken, GdapError> {
+        let slot = self.slot(tenant, scope);
+        let _flight = slot.flight.lock().await;
+        if let Some(token) = self.held(&slot).filter(|held| held != refused) {
+            return Ok(token);
+        }
+        self.fetch(&slot, tenant, scope).await
+    }
+
+    /// Forgets the tokens of a tenant: what they may do has changed.
+    pub fn forget(&self, tenant: &str) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _), _| known != tenant);
+    }
+
+    /// Exchanges what is in the vault, whatever is cached: the tokens, and what was read. A token that Entra takes no longer
+    /// is asked about once; after that everything waits for another version.
+    pub async fn exchange(&self, tenant: &str, scope: &str) -> Result<(Tokens, StoredToken), GdapError> {
+        let mut stored = self.stored().await?;
+        loop {
+            if let Some((version, why)) = self.dead.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+                && *version == stored.version
+            {
+                return Err(GdapError::SignInAgain { why: why.clone() });
+            }
+            let refused = match self.exchange.refresh(tenant, &stored.refresh_token, scope).await {
+                Ok(tokens) => return Ok((tokens, stored)),
+                Err(refused) => refused,
+            };
+            let is_dead = matches!(&refused, Refused::OAuth(error) if error.reaction() == Reaction::SignInAgain);
+            let error = GdapError::of_refusal(refused, tenant);
+            if !is_dead {
+                return Err(error);
+            }
+            let newest = self.stored().await?;
+            if newest.version == stored.version {
+                let GdapError::SignInAgain { why } = &error else { return Err(error) };
+                *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = Some((stored.version, why.clone()));
+                return Err(error);
+            }
+            // Somebody signed in or rotated between our reading and Entra's.
+            stored = newest;
+        }
+    }
+
+    async fn stored(&self) -> Result<StoredToken, GdapError> {
+        let stored = self.vault.read().await?;
+        stored.ok_or_else(|| GdapError::SignInAgain { why: "nobody has signed in yet".to_owned() })
+    }
+
+    async fn fetch(&self, slot: &Slot, tenant: &str, scope: &str) -> Result<BearerToken, GdapError> {
+        let (tokens, _) = self.exchange(tenant, scope).await?;
+        let token = BearerToken::new(&tokens.access_token).ok_or_else(|| GdapError::Retry {
+            why: "Entra's token cannot be sent in a header".to_owned(),
+            wait: None,
+        })?;
+        let until = self.exchange.clock.now() + usable(tokens.expires_in);
+        *slot.held.lock().unwrap_or_else(PoisonError::into_inner) = Some((token.clone(), until));
+        Ok(token)
+    }
+
+    fn held(&self, slot: &Slot) -> Option<BearerToken> {
+        let now = self.exchange.clock.now();
+        let held = slot.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().filter(|(_, until)| now < *until).map(|(token, _)| token.clone())
+    }
+
+    fn slot(&self, tenant: &str, scope: &str) -> Arc<Slot> {
+        let now = self.exchange.clock.now();
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has run out is dropped, unless somebody waits for it.
+        slots.retain(|_, slot| {
+            let held = slot.held.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::strong_count(slot) > 1 || held.as_ref().is_some_and(|(_, until)| now < *until)
+        });
+        Arc::clone(slots.entry((tenant.to_ascii_lowercase(), scope.to_owned())).or_default())
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("vault", &self.vault).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,159 @@
+//! Entra's token endpoint: a refresh token, or the code of a sign-in, for tokens (contracts/access.md §2.4).
+//!
+//! Knows how our app proves who it is. Keeps nothing: what comes back goes to who asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use super::link::at;
+use super::oauth::OAuthError;
+use super::wire::{self, NoAnswer};
+use crate::access::credential::{NoToken, TokenSource};
+use crate::clock::Clock;
+
+/// What a managed identity's token is for when it stands for our app (workload identity federation).
+pub const FEDERATION_SCOPE: &str = "api://AzureADTokenExchange/.default";
+const ENTRA: &str = "Microsoft Entra";
+
+/// How our app proves who it is.
+#[derive(Clone)]
+pub enum AppProof {
+    /// By its secret.
+    Secret(String),
+    /// By a managed identity that its registration trusts as a federated credential: no secret at all.
+    ManagedIdentity(Arc<TokenSource>),
+    /// Not at all: a registration that allows public client flows, on a developer's machine.
+    Public,
+}
+
+impl fmt::Debug for AppProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret(_) => "Secret(redacted)",
+            Self::ManagedIdentity(_) => "ManagedIdentity",
+            Self::Public => "Public",
+        })
+    }
+}
+
+/// Tokens as Entra gives them.
+#[derive(Deserialize)]
+pub struct Tokens {
+    /// For the audience asked for.
+    pub access_token: String,
+    /// Seconds.
+    #[serde(deserialize_with = "seconds")]
+    pub expires_in: u64,
+    /// The replacement, where `offline_access` was asked for.
+    pub refresh_token: Option<String>,
+    /// Who signed in, where `openid` was asked for.
+    pub id_token: Option<String>,
+}
+
+/// A number, or a number as text, as the older endpoint writes it.
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    number.ok_or_else(|| serde::de::Error::custom("no number of seconds"))
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
+}
+
+/// Why there are none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Entra said why.
+    #[error(transparent)]
+    OAuth(#[from] OAuthError),
+    /// Entra said nothing.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
+    /// Our app could not prove who it is.
+    #[error(transparent)]
+    NoProof(#[from] NoToken),
+}
+
+/// The token endpoint as our app uses it.
+#[derive(Clone)]
+pub struct Exchange {
+    /// `AZURE_AUTHORITY_HOST`.
+    pub authority: Url,
+    /// `GDAP_CLIENT_ID`.
+    pub client_id: String,
+    /// How the app proves who it is.
+    pub proof: AppProof,
+    /// Follows no redirect.
+    pub http: reqwest::Client,
+    /// Now.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Exchange {
+    /// A refresh token for tokens of `tenant`.
+    pub async fn refresh(&self, tenant: &str, refresh_token: &str, scope: &str) -> Result<Tokens, Refused> {
+        let scope = format!("{scope} offline_access");
+        self.post(tenant, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token), ("scope", &scope)]).await
+    }
+
+    /// The code of a sign-in for tokens.
+    pub async fn code(
+        &self,
+        tenant: &str,
+        code: &str,
+        verifier: &str,
+        redirect: &str,
+        scope: &str,
+    ) -> Result<Tokens, Refused> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", redirect),
+            ("scope", scope),
+        ];
+        self.post(tenant, &form).await
+    }
+
+    async fn post(&self, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
+        let assertion = match &self.proof {
+            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?),
+            AppProof::Secret(_) | AppProof::Public => None,
+        };
+        let mut form = vec![("client_id", &*self.client_id)];
+        match (&self.proof, &assertion) {
+            (AppProof::Secret(secret), _) => form.push(("client_secret", secret)),
+            (_, Some(assertion)) => {
+                form.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
+                form.push(("client_assertion", assertion.secret()));
+            }
+            _ => {}
+        }
+        form.extend(fields);
+        let url = at(&self.authority, &format!("{tenant}/oauth2/v2.0/token"));
+        let received = wire::send(ENTRA, wire::form(self.http.post(url), &form)).await?;
+        if received.status.is_success() {
+            let tokens: Tokens = received.json(ENTRA)?;
+            let is_sendable = http::HeaderValue::from_str(&tokens.access_token).is_ok();
+            return match is_sendable && !tokens.access_token.is_empty() && tokens.expires_in > 0 {
+                true => Ok(tokens),
+                false => Err(NoAnswer::Unreadable { service: ENTRA, status: received.status.as_u16() }.into()),
+            };
+        }
+        let wait = received.wait(self.clock.now());
+        Err(OAuthError::read(received.status.as_u16(), wait, &received.body).into())
+    }
+}
+
+/// How long a token is used: until five minutes before its end, or half its life if that is shorter.
+pub fn usable(expires_in: u64) -> Duration {
+    let life = Duration::from_secs(expires_in.min(24 * 60 * 60));
+    life - Duration::from_secs(300).min(life / 2)
+}

@@ -1,0 +1,323 @@
+//! The simulator's HTTP side: which call belongs to which path, and who may call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+use super::super::scopes::{ARM_APP, ARM_SCOPE, GRAPH_APP};
+use super::{Call, OnCall, Recorded, Reply, Shared, State, Version};
+use crate::loopback::{self, Answer, Dropped, HeaderCase};
+
+const RELATIONSHIPS: &[&str] = &["v1.0", "tenantRelationships", "delegatedAdminRelationships"];
+/// `user_impersonation` of ARM, and `User.Read` of Graph, by id.
+const ARM_SCOPE_ID: &str = "41094075-9dad-400e-a0bd-54e686782033";
+const GRAPH_SCOPE_ID: &str = "e1fe6dd8-ba31-4d61-89e7-88639da4683d";
+
+/// Serves until it is aborted, and its connections with it.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let answer = move |request| answer(Arc::clone(&shared), request);
+    match loopback::serve(listener, HeaderCase::Lower, || {}, answer).await {}
+}
+
+struct Asked<'a> {
+    shared: &'a Shared,
+    method: Method,
+    segments: Vec<&'a str>,
+    query: HashMap<String, String>,
+    headers: &'a HeaderMap,
+    body: &'a str,
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answer, Dropped> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let pairs = |text: &str| url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+    let asked = Asked {
+        shared: &shared,
+        method: head.method.clone(),
+        segments: head.uri.path().split('/').filter(|part| !part.is_empty()).collect(),
+        query: pairs(head.uri.query().unwrap_or_default()),
+        headers: &head.headers,
+        body: &body,
+    };
+    let call = match (&head.method, &asked.segments[..]) {
+        (&Method::POST, [_, "oauth2", "v2.0", "token"]) => Call::Token,
+        (&Method::GET, [_, "oauth2", "v2.0", "authorize"]) => Call::SignIn,
+        (&Method::GET, ["secrets", ..]) => Call::ReadSecret,
+        (&Method::PUT, ["secrets", _]) => Call::WriteSecret,
+        (&Method::PATCH, ["secrets", _, _]) => Call::RetireSecret,
+        (&Method::POST, ["v1", "customers", _, "applicationconsents"]) => Call::Consent,
+        (_, ["v1.0", ..]) => Call::Graph,
+        (&Method::GET, ["certificate.cer"]) => Call::Certificate,
+        _ => return Ok(response(Reply::text(404, "there is nothing here"))),
+    };
+    let script = {
+        let mut state = shared.state();
+        let line = format!("{} {}", head.method, head.uri);
+        state.requests.push(Recorded { call, line, headers: head.headers.clone(), body: body.clone() });
+        state.scripts.get_mut(&call).and_then(std::collections::VecDeque::pop_front)
+    };
+    match script.unwrap_or(OnCall::AsUsual) {
+        OnCall::AsUsual => Ok(response(asked.act(call))),
+        OnCall::Answer(reply) => Ok(response(reply)),
+        OnCall::DoAndDrop => {
+            asked.act(call);
+            Err(Dropped)
+        }
+        OnCall::Reset => Err(Dropped),
+    }
+}
+
+impl Asked<'_> {
+    fn act(&self, call: Call) -> Reply {
+        match call {
+            Call::Token => self.token(),
+            Call::SignIn => self.sign_in(),
+            Call::ReadSecret | Call::WriteSecret | Call::RetireSecret => self.secret(call),
+            Call::Consent => self.consent(),
+            Call::Graph => self.graph(),
+            Call::Certificate => Reply::text(200, self.shared.state().certificate.clone()),
+        }
+    }
+
+    fn token(&self) -> Reply {
+        let form: HashMap<String, String> = url::form_urlencoded::parse(self.body.as_bytes()).into_owned().collect();
+        let value = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+        let config = &self.shared.config;
+        let mut state = self.shared.state();
+        let tenant = self.segments[0].to_owned();
+        let proven =
+            value("client_secret") == config.client_secret || value("client_assertion").split('.').count() == 3;
+        if value("client_id") != config.client_id {
+            return Reply::oauth(400, "unauthorized_client", 700_016);
+        }
+        if !proven {
+            return Reply::oauth(401, "invalid_client", 7_000_215);
+        }
+        let mut nonce = None;
+        match value("grant_type") {
+            "refresh_token" if state.refresh_tokens.get(value("refresh_token")) != Some(&true) => {
+                return Reply::oauth(400, "invalid_grant", 700_082);
+            }
+            "refresh_token" => {}
+            "authorization_code" => {
+                let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(value("code_verifier")));
+                match state.codes.remove(value("code")) {
+                    Some((expected, its)) if expected == challenge => nonce = Some(its),
+                    _ => return Reply::oauth(400, "invalid_grant", 70_000),
+                }
+            }
+            _ => return Reply::oauth(400, "unsupported_grant_type", 70_003),
+        }
+        if tenant != config.partner_tenant {
+            match state.customers.get(&tenant) {
+                None => return Reply::oauth(400, "invalid_request", 90_002),
+                Some(customer) if !customer.has_consented => return Reply::oauth(400, "invalid_grant", 65_001),
+                Some(_) => {}
+            }
+        }
+        let audience = value("scope").split(' ').next().unwrap_or_default().trim_end_matches("/.default").to_owned();
+        let number = state.next();
+        let access =
+            jwt(&json!({"tid": tenant, "aud": audience, "appid": config.client_id, "amr": config.amr, "n": number}));
+        let until = config.clock.now() + Duration::from_secs(config.token_seconds);
+        state.access_tokens.insert(access.clone(), (tenant.clone(), audience, until));
+        let mut body = json!({"token_type": "Bearer", "expires_in": config.token_seconds, "access_token": access, "refresh_token": state.mint()});
+        if let Some(nonce) = nonce {
+            body["id_token"] =
+                jwt(&json!({"tid": tenant, "nonce": nonce, "preferred_username": "obo@fabrikam.example"})).into();
+        }
+        Reply::json(200, &body)
+    }
+
+    /// Whoever comes is signed in, and sent back at once.
+    fn sign_in(&self) -> Reply {
+        let value = |name: &str| self.query.get(name).cloned().unwrap_or_default();
+        let mut state = self.shared.state();
+        let code = format!("code-{}", state.next());
+        state.codes.insert(code.clone(), (value("code_challenge"), value("nonce")));
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("code", &code)
+            .append_pair("state", &value("state"))
+            .finish();
+        Reply::text(302, "").with("location", format!("{}?{query}", value("redirect_uri")))
+    }
+
+    /// Which tenant and audience the caller's token is of.
+    fn caller(&self, state: &State) -> Option<(String, String)> {
+        let token = self.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+        let (tenant, audience, until) = state.access_tokens.get(token)?;
+        (self.shared.config.clock.now() < *until).then(|| (tenant.clone(), audience.clone()))
+    }
+
+    /// The vault takes whatever the credential of the test is: any bearer token, asked for by its challenge first.
+    fn secret(&self, call: Call) -> Reply {
+        if !self.headers.contains_key(AUTHORIZATION) {
+            let challenge =
+                "Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"";
+            return Reply::json(401, &json!({"error": {"code": "Unauthorized"}})).with("www-authenticate", challenge);
+        }
+        let mut state = self.shared.state();
+        let name = self.segments[1];
+        let id = |version: &str| format!("{}/secrets/{name}/{version}", self.shared.origin);
+        let error = |status, code: &str| Reply::json(status, &json!({"error": {"code": code, "message": "simulated"}}));
+        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
+        match call {
+            Call::WriteSecret => {
+                let version = Version {
+                    name: format!("{:032x}", state.next()),
+                    value: body["value"].as_str().unwrap_or_default().to_owned(),
+                    enabled: true,
+                    attributes: body["attributes"].clone(),
+                    tags: body["tags"].clone(),
+                };
+                let answer = Reply::json(200, &json!({"id": id(&version.name), "attributes": {"enabled": true}}));
+                state.versions.push(version);
+                answer
+            }
+            Call::RetireSecret => match state.versions.iter_mut().find(|version| version.name == self.segments[2]) {
+                Some(version) => {
+                    version.enabled = body["attributes"]["enabled"].as_bool().unwrap_or(version.enabled);
+                    Reply::json(200, &json!({"id": id(&version.name)}))
+                }
+                None => error(404, "SecretNotFound"),
+            },
+            _ => match state.versions.last() {
+                None => error(404, "SecretNotFound"),
+                Some(version) if !version.enabled => error(403, "Forbidden"),
+                Some(version) => Reply::json(
+                    200,
+                    &json!({"value": version.value, "id": id(&version.name), "tags": version.tags, "attributes": {"enabled": true}}),
+                ),
+            },
+        }
+    }
+
+    fn consent(&self) -> Reply {
+        let mut state = self.shared.state();
+        let error = |status, code: u32| {
+            Reply::json(
+                status,
+                &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
+            )
+        };
+        let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
+        if self.caller(&state) != Some(at_home) {
+            return error(401, 900_420);
+        }
+        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
+        if body["applicationId"] != self.shared.config.client_id.as_str() || !self.headers.contains_key("ms-requestid")
+        {
+            return error(400, 2_000);
+        }
+        match state.customers.get_mut(self.segments[2]) {
+            None => error(404, 60_003),
+            Some(customer) if !customer.has_relationship => error(403, 20_002),
+            Some(customer) if !customer.missing.is_empty() => error(400, 2_000),
+            Some(customer) if customer.has_consented => error(409, 2_001),
+            Some(customer) => {
+                customer.has_consented = true;
+                Reply::json(201, &json!({"applicationId": body["applicationId"]}))
+            }
+        }
+    }
+
+    fn graph(&self) -> Reply {
+        let mut state = self.shared.state();
+        let error = |status, code: &str| Reply::json(status, &json!({"error": {"code": code, "message": "simulated"}}));
+        let Some((tenant, audience)) = self.caller(&state) else { return error(401, "InvalidAuthenticationToken") };
+        if audience != "https://graph.microsoft.com" {
+            return error(401, "InvalidAuthenticationToken");
+        }
+        let list = |values: Vec<Value>| Reply::json(200, &json!({"value": values}));
+        let app = || self.query.get("$filter").and_then(|filter| filter.split('\'').nth(1)).unwrap_or_default();
+        match (&self.method, &self.segments[1..]) {
+            (&Method::GET, ["applications"]) => list(vec![json!({"requiredResourceAccess": [
+                {"resourceAppId": ARM_APP, "resourceAccess": [{"id": ARM_SCOPE_ID, "type": "Scope"}]},
+                {"resourceAppId": GRAPH_APP, "resourceAccess": [{"id": GRAPH_SCOPE_ID, "type": "Scope"}]}]})]),
+            (&Method::GET, ["servicePrincipals"]) => {
+                let is_missing = state.customers.get(&tenant).is_some_and(|customer| customer.missing.contains(app()));
+                let offer = match app() {
+                    ARM_APP => json!({"id": ARM_SCOPE_ID, "value": ARM_SCOPE, "isEnabled": true}),
+                    _ => json!({"id": GRAPH_SCOPE_ID, "value": "User.Read", "isEnabled": true}),
+                };
+                list(if is_missing {
+                    vec![]
+                } else {
+                    vec![json!({"id": "1", "appId": app(), "oauth2PermissionScopes": [offer]})]
+                })
+            }
+            (method, path) if path.starts_with(&RELATIONSHIPS[1..]) => {
+                let body: Value = serde_json::from_str(self.body).unwrap_or_default();
+                let number = state.next();
+                match (method, &path[2..]) {
+                    (&Method::GET, []) => list(state.relationships.values().cloned().collect()),
+                    (&Method::POST, []) => {
+                        let mut made = body;
+                        let id = format!("{number:08x}-8293-4a4b-9c5d-6e7f80910213");
+                        made["id"] = id.clone().into();
+                        made["status"] = "created".into();
+                        state.relationships.insert(id, made.clone());
+                        Reply::json(201, &made)
+                    }
+                    (_, [id, rest @ ..]) => {
+                        let Some(known) = state.relationships.get_mut(*id) else { return error(404, "NotFound") };
+                        match (method, rest) {
+                            (&Method::GET, []) => Reply::json(200, known),
+                            (&Method::POST, ["requests"]) => {
+                                known["status"] = match body["action"].as_str() {
+                                    Some("lockForApproval") => "approvalPending".into(),
+                                    _ => "terminationRequested".into(),
+                                };
+                                Reply::json(201, &json!({"id": "r", "status": "created"}))
+                            }
+                            (&Method::POST, ["accessAssignments"]) if known["status"] != "active" => {
+                                error(409, "Conflict")
+                            }
+                            (&Method::POST, ["accessAssignments"]) => {
+                                let made = json!({"id": format!("a{number}"), "status": "pending"});
+                                state.assignments.entry((*id).to_owned()).or_default().push(made.clone());
+                                Reply::json(201, &made)
+                            }
+                            (&Method::GET, ["accessAssignments"]) => {
+                                list(state.assignments.get(*id).cloned().unwrap_or_default())
+                            }
+                            _ => error(405, "MethodNotAllowed"),
+                        }
+                    }
+                    _ => error(405, "MethodNotAllowed"),
+                }
+            }
+            _ => error(404, "NotFound"),
+        }
+    }
+}
+
+/// A token that nobody signed.
+fn jwt(claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.c2lnbmF0dXJl", part(&json!({"alg": "none"})), part(claims))
+}
+
+fn response(reply: Reply) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in reply.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

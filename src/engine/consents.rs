@@ -1,0 +1,350 @@
+//! Consent of customers' tenants to our app, one record for each (contracts/access.md §2.5, §2.7, §2.8).
+//!
+//! Whatever brings a tenant here (a refusal, an administrator's answer, a webhook, a person) only makes it *wanted*; a
+//! message then leads to [`Engine::consent_step`], which proves it with a token of Entra's, asks Partner Center where there
+//! is none, and lets go what waited. Saved before sending; a step may run twice, late or at once; RenewTokens and
+//! `permafresh gdap consent` find what was lost.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Engine, EngineError};
+use crate::access::credential::BearerToken;
+use crate::access::gdap::partner::RequestIds;
+use crate::access::gdap::scopes::Grant;
+use crate::access::gdap::{Gdap, GdapError, Standstill};
+use crate::queue::{Message, Outgoing};
+use crate::rollout::refresh::Gate;
+use crate::rollout::{Event, RefreshState, RetryPolicy, Standing, Timestamp};
+use crate::store::document::{self, Document};
+use crate::store::{PageRequest, StoreError, Versioned};
+
+/// How often a consent is tried before a person is asked for.
+pub const ATTEMPTS: u32 = 12;
+/// How late a step may be before it counts as lost.
+pub const LOST_AFTER: Duration = Duration::from_secs(60 * 60);
+/// How many waiting refreshes are let go in one write.
+const PAGE: usize = 1_000;
+
+/// What is known of a customer's consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomerConsent {
+    /// The customer's tenant, lower-case.
+    pub tenant_id: String,
+    /// Where it stands.
+    pub state: ConsentState,
+    /// What is consented to.
+    pub grants: Vec<Grant>,
+    /// Since when it stands there.
+    pub since: Timestamp,
+}
+
+/// Where a consent stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ConsentState {
+    /// It is being asked for, or proven.
+    Wanted {
+        /// The attempt that is next, 1-based.
+        attempt: u32,
+        /// When.
+        due: Timestamp,
+        /// Partner Center's idempotency key, kept over all attempts.
+        request_id: Uuid,
+        /// What Partner Center knows the whole action by.
+        correlation_id: Uuid,
+        /// What was met last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<String>,
+    },
+    /// Entra gives us tokens.
+    Granted,
+    /// Somebody has to act first.
+    Parked {
+        /// Who.
+        standstill: Standstill,
+        /// Why, in words for them.
+        why: String,
+        /// Whether it is the relationship that ended: then Entra is not even asked.
+        #[serde(default)]
+        relationship_ended: bool,
+    },
+}
+
+/// Found by the tenant.
+impl Document for CustomerConsent {
+    const COLLECTION: &'static str = "customer-consent";
+    fn name(&self) -> String {
+        self.tenant_id.clone()
+    }
+}
+
+impl Engine {
+    /// The same engine, with GDAP.
+    #[must_use]
+    pub fn with_gdap(self, gdap: Gdap) -> Self {
+        Self { gdap: Some(gdap), ..self }
+    }
+
+    /// GDAP, where it is set up.
+    pub fn gdap(&self) -> Option<&Gdap> {
+        self.gdap.as_ref()
+    }
+
+    /// A token for Azure Resource Manager in a customer's tenant, on the way *gdap*. Where consent is missing it is asked for
+    /// from here on, and [`Engine::open_consent_gate`] follows when it is there.
+    ///
+    /// # Errors
+    /// The outer error is ours; the inner one says who has to act.
+    pub async fn gdap_token(&self, tenant: &str) -> Result<Result<BearerToken, GdapError>, EngineError> {
+        let Some(gdap) = &self.gdap else {
+            let why = "GDAP_CLIENT_ID is absent".to_owned();
+            return Ok(Err(GdapError::Misconfigured { why }));
+        };
+        let tenant = tenant.to_ascii_lowercase();
+        if let Some(known) = document::get::<CustomerConsent>(&*self.store, &tenant).await?
+            && let ConsentState::Parked { relationship_ended: true, why, .. } = known.value.state
+        {
+            return Ok(Err(GdapError::NoRelationship { tenant_id: tenant, why }));
+        }
+        let token = gdap.arm_token(&tenant).await;
+        if matches!(token, Err(GdapError::NeedsConsent { .. })) {
+            self.want_consent(&tenant, &[Grant::arm()]).await?;
+        }
+        Ok(token)
+    }
+
+    /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at anew.
+    pub async fn want_consent(&self, tenant: &str, grants: &[Grant]) -> Result<CustomerConsent, EngineError> {
+        let tenant = tenant.to_ascii_lowercase();
+        for _ in 0..super::RACES {
+            let now = self.now();
+            let known = document::get::<CustomerConsent>(&*self.store, &tenant).await?;
+            if let Some(known) = &known
+                && let ConsentState::Wanted { due, .. } = &known.value.state
+                && *due + LOST_AFTER > now
+            {
+                return Ok(known.value.clone());
+            }
+            // What was lost goes on as it was, with the id that Partner Center knows.
+            let (attempt, request_id, correlation_id) = match known.as_ref().map(|known| &known.value.state) {
+                Some(ConsentState::Wanted { attempt, request_id, correlation_id, .. }) => {
+                    (*attempt, *request_id, *correlation_id)
+                }
+                _ => (1, Uuid::new_v4(), Uuid::new_v4()),
+            };
+            let wanted = CustomerConsent {
+                tenant_id: tenant.clone(),
+                state: ConsentState::Wanted { attempt, due: now, request_id, correlation_id, last: None },
+                grants: grants.to_vec(),
+                since: now,
+            };
+            let record = Versioned { value: wanted.clone(), etag: known.and_then(|known| known.etag) };
+            if document::save(&*self.store, &record).await?.is_stored() {
+                self.send_consent(&wanted).await?;
+                return Ok(wanted);
+            }
+        }
+        Err(EngineError::Contended { what: format!("the consent of tenant {tenant}") })
+    }
+
+    /// One attempt for one tenant. A message that comes twice, or too late, changes nothing.
+    pub async fn consent_step(&self, tenant: &str) -> Result<(), EngineError> {
+        let Some(gdap) = &self.gdap else { return Ok(()) };
+        let Some(known) = document::get::<CustomerConsent>(&*self.store, tenant).await? else { return Ok(()) };
+        let ConsentState::Wanted { attempt, due, request_id, correlation_id, .. } = known.value.state.clone() else {
+            return Ok(());
+        };
+        if due > self.now() {
+            return Ok(());
+        }
+        let ids = RequestIds { request: request_id, correlation: correlation_id };
+        let outcome = obtain(gdap, tenant, &known.value.grants, ids).await;
+        let now = self.now();
+        let state = match outcome {
+            Ok(()) => ConsentState::Granted,
+            Err(error) => {
+                let why = error.to_string();
+                let wait = match &error {
+                    GdapError::Retry { wait, .. } => Some(*wait),
+                    // Partner Center has consented, and Entra does not know it everywhere yet.
+                    GdapError::NeedsConsent { .. } => Some(None),
+                    _ => None,
+                };
+                match wait.filter(|_| attempt < ATTEMPTS) {
+                    Some(named) => ConsentState::Wanted {
+                        attempt: attempt + 1,
+                        due: now + RetryPolicy::POST.wait(attempt, named, tenant),
+                        request_id,
+                        correlation_id,
+                        last: Some(why),
+                    },
+                    None => ConsentState::Parked { standstill: error.standstill(), why, relationship_ended: false },
+                }
+            }
+        };
+        let next = CustomerConsent { state, since: now, ..known.value.clone() };
+        if !document::save(&*self.store, &known.with(next.clone())).await?.is_stored() {
+            // Somebody else went on with it, or wants it anew: their message follows.
+            return Ok(());
+        }
+        match &next.state {
+            ConsentState::Granted => {
+                info!(tenant.id = %tenant, "Tenant {tenant} has consented");
+                self.open_consent_gate(tenant).await?;
+                Ok(())
+            }
+            ConsentState::Wanted { last, .. } => {
+                info!(tenant.id = %tenant, "The consent of tenant {tenant} is tried again: {}", last.as_deref().unwrap_or_default());
+                self.send_consent(&next).await
+            }
+            ConsentState::Parked { why, .. } => {
+                warn!(tenant.id = %tenant, "The consent of tenant {tenant} waits for somebody: {why}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Queues again every refresh that waits for the consent of `tenant`; how many there were.
+    pub async fn open_consent_gate(&self, tenant: &str) -> Result<usize, EngineError> {
+        let mut opened = 0;
+        for rollout in self.store.open_rollouts().await? {
+            let mut page = PageRequest { continuation: None, top: PAGE };
+            loop {
+                let parked = [Standing::AwaitingAccess];
+                let refreshes = self.store.refreshes(rollout.value.id, Some(&parked), &page).await?;
+                let waits =
+                    |gate: &Gate| matches!(gate, Gate::Consent { tenant_id } if tenant_id.eq_ignore_ascii_case(tenant));
+                let waiting: Vec<_> = refreshes
+                    .items
+                    .into_iter()
+                    .filter(|refresh| matches!(&refresh.value.state, RefreshState::AwaitingAccess { gate, .. } if waits(gate)))
+                    .collect();
+                opened += waiting.len();
+                self.apply_to_all(&waiting, &Event::Release).await?;
+                match refreshes.next {
+                    Some(next) => page.continuation = Some(next),
+                    None => break,
+                }
+            }
+        }
+        if opened > 0 {
+            info!(tenant.id = %tenant, "{opened} refreshes go on, since tenant {tenant} lets us in");
+        }
+        Ok(opened)
+    }
+
+    /// Looks again at a GDAP relationship of which an event told; the message alone proves nothing.
+    pub async fn look_at_relationship_later(&self, id: &str, event_id: &str) -> Result<(), EngineError> {
+        let body = Message::LookAtRelationship { relationship_id: id.to_owned() }.to_body();
+        let id = format!("relationship:{event_id}");
+        self.send_refresh_messages(&[Outgoing { id, body, due: None }]).await
+    }
+
+    /// Reads a relationship from Graph, which decides: in force it makes the consent wanted; over it parks the customer,
+    /// unless another one is in force.
+    pub async fn look_at_relationship(&self, id: &str) -> Result<(), EngineError> {
+        let Some(gdap) = &self.gdap else { return Ok(()) };
+        let unavailable = |error: GdapError| StoreError::Unavailable {
+            action: "read a GDAP relationship",
+            reason: error.to_string(),
+        };
+        let relationship = match gdap.relationship(id).await {
+            Ok(Some(relationship)) => relationship,
+            Ok(None) => return Ok(()),
+            // The queue brings the message again.
+            Err(error @ GdapError::Retry { .. }) => return Err(unavailable(error).into()),
+            Err(error) => {
+                warn!("A GDAP relationship changed and could not be read: {error}");
+                return Ok(());
+            }
+        };
+        let Some(tenant) = relationship.tenant_id() else { return Ok(()) };
+        if relationship.status.is_in_force() {
+            return self.want_consent(&tenant, &[Grant::arm()]).await.map(|_| ());
+        }
+        if !relationship.status.is_over() {
+            return Ok(());
+        }
+        let others = match gdap.relationships().await {
+            Ok(others) => others,
+            Err(error) => return Err(unavailable(error).into()),
+        };
+        if others.iter().any(|other| other.status.is_in_force() && other.tenant_id().as_deref() == Some(&*tenant)) {
+            return Ok(());
+        }
+        gdap.broker().forget(&tenant);
+        self.park_customer(&tenant, "its GDAP relationship with us has ended: offer it a new one").await
+    }
+
+    /// Notes that a customer's relationship has ended.
+    async fn park_customer(&self, tenant: &str, why: &str) -> Result<(), EngineError> {
+        for _ in 0..super::RACES {
+            let known = document::get::<CustomerConsent>(&*self.store, tenant).await?;
+            let grants = known.as_ref().map_or_else(|| vec![Grant::arm()], |known| known.value.grants.clone());
+            let state = ConsentState::Parked {
+                standstill: Standstill::Customer,
+                why: why.to_owned(),
+                relationship_ended: true,
+            };
+            let parked = CustomerConsent { tenant_id: tenant.to_owned(), state, grants, since: self.now() };
+            let record = Versioned { value: parked, etag: known.and_then(|known| known.etag) };
+            if document::save(&*self.store, &record).await?.is_stored() {
+                warn!(tenant.id = %tenant, "Tenant {tenant} is parked: {why}");
+                return Ok(());
+            }
+        }
+        Err(EngineError::Contended { what: format!("the consent of tenant {tenant}") })
+    }
+
+    /// Every customer's consent.
+    pub async fn consents(&self) -> Result<Vec<CustomerConsent>, EngineError> {
+        let all = document::all::<CustomerConsent>(&*self.store, "").await?;
+        Ok(all.into_iter().map(|consent| consent.value).collect())
+    }
+
+    /// Takes up what was lost, and what waited for us alone; how many. For RenewTokens, once it has a token again.
+    pub async fn resume_consents(&self) -> Result<usize, EngineError> {
+        let mut resumed = 0;
+        for consent in self.consents().await? {
+            let is_due = match &consent.state {
+                ConsentState::Wanted { due, .. } => *due + LOST_AFTER <= self.now(),
+                ConsentState::Parked { standstill, .. } => *standstill == Standstill::Publisher,
+                ConsentState::Granted => false,
+            };
+            if is_due {
+                self.want_consent(&consent.tenant_id, &consent.grants).await?;
+                resumed += 1;
+            }
+        }
+        Ok(resumed)
+    }
+
+    async fn send_consent(&self, consent: &CustomerConsent) -> Result<(), EngineError> {
+        let ConsentState::Wanted { attempt, due, request_id, .. } = &consent.state else { return Ok(()) };
+        let tenant_id = consent.tenant_id.clone();
+        // The due time is a part of it, so that what is sent again after a loss is not taken for the lost one.
+        let id = format!("consent:{tenant_id}:{request_id}:{attempt}:{}", due.timestamp_millis());
+        let body = Message::ConsentOfTenant { tenant_id }.to_body();
+        let due = Some(*due).filter(|due| *due > self.now());
+        self.send_refresh_messages(&[Outgoing { id, body, due }]).await
+    }
+}
+
+/// Proves the consent with a token, and asks for it where that fails for want of it.
+async fn obtain(gdap: &Gdap, tenant: &str, grants: &[Grant], ids: RequestIds) -> Result<(), GdapError> {
+    // What is cached proves nothing of now.
+    gdap.broker().forget(tenant);
+    match gdap.arm_token(tenant).await {
+        Ok(_) => return Ok(()),
+        Err(GdapError::NeedsConsent { .. } | GdapError::ServicePrincipalMissing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    gdap.consent(tenant, grants, ids).await?;
+    gdap.broker().forget(tenant);
+    gdap.arm_token(tenant).await.map(|_| ())
+}
