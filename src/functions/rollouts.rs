@@ -135,7 +135,7 @@ pub async fn command(
 pub async fn carry_out(app: &App, who: String, id: RolloutId, command: Command) -> Result<Rollout, CommandError> {
     let state = |rollout: &Rollout| rollout.state.name().to_owned();
     let from = app.engine.store().rollout(id).await.map_err(EngineError::from)?.map(|rollout| state(&rollout.value));
-    let act = Act { who: who, what: audited_as(command), on: Some(id.to_string()), from, why: None };
+    let act = Act { who, what: audited_as(command), on: Some(id.to_string()), from, why: None };
     let work = async {
         let rollout = app.engine.command(id, command).await?;
         let to = state(&rollout);

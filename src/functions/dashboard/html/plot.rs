@@ -14,8 +14,11 @@ const HEIGHT: u64 = 200;
 /// How many rows the table beside it has.
 const ROWS: usize = 12;
 
+/// A class, a word, and what is counted.
+type Layer = (&'static str, &'static str, fn(&Sample) -> u64);
+
 /// What is stacked, from the bottom.
-const LAYERS: [(&str, &str, fn(&Sample) -> u64); 4] = [
+const LAYERS: [Layer; 4] = [
     ("done", "done", |sample| sample.done),
     ("failed", "failed", |sample| sample.failed),
     ("running", "running", |sample| sample.running),
