@@ -34,9 +34,9 @@ pub struct TokenRenewal {
     /// When it worked last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_at: Option<Timestamp>,
-    /// The version to switch off, noted before the new one is written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<String>,
+    /// The versions to switch off, each noted before the new one is written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<String>,
     /// Why it failed last, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -128,18 +128,21 @@ impl Engine {
             Ok(exchanged) => exchanged,
             Err(error) => return Ok(Renewal::Failed(error)),
         };
-        if let Some(former) = held.value.former.clone().filter(|former| *former != stored.version) {
-            // A run before this one died after it had written.
-            if let Err(error) = gdap.broker().vault().retire(&former).await {
-                warn!("A superseded refresh token could not be switched off yet: {error}");
+        // What runs before this one could not switch off, or died before they did.
+        let mut superseded = Vec::new();
+        for version in held.value.superseded.clone() {
+            if version != stored.version && !is_retired(gdap, &version).await {
+                superseded.push(version);
             }
         }
         let Some(replacement) =
             tokens.refresh_token.filter(|token| !token.is_empty() && *token != stored.refresh_token)
         else {
+            held.value.superseded = superseded;
             return Ok(Renewal::Unchanged);
         };
-        let noted = TokenRenewal { former: Some(stored.version.clone()), ..held.value.clone() };
+        let noted = [&superseded[..], std::slice::from_ref(&stored.version)].concat();
+        let noted = TokenRenewal { superseded: noted, ..held.value.clone() };
         let Some(noted) = self.save_renewal(held, noted).await? else { return Ok(Renewal::NotNeeded) };
         *held = noted;
         // Somebody may have signed in since it was read: then theirs is the newest, and ours would hide it.
@@ -151,9 +154,8 @@ impl Engine {
         if let Err(error) = gdap.broker().vault().save(&replacement, stored.user.as_deref(), self.now()).await {
             return Ok(Renewal::Failed(error.into()));
         }
-        match gdap.broker().vault().retire(&stored.version).await {
-            Ok(()) => held.value.former = None,
-            Err(error) => warn!("A superseded refresh token could not be switched off yet: {error}"),
+        if is_retired(gdap, &stored.version).await {
+            held.value.superseded = superseded;
         }
         Ok(Renewal::Renewed)
     }
@@ -172,4 +174,12 @@ impl Engine {
             info!("The GDAP refresh token could not be renewed today{age}: {failure}");
         }
     }
+}
+
+async fn is_retired(gdap: &Gdap, version: &str) -> bool {
+    let retired = gdap.broker().vault().retire(version).await;
+    if let Err(error) = &retired {
+        warn!("A superseded refresh token could not be switched off yet: {error}");
+    }
+    retired.is_ok()
 }

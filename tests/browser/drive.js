@@ -120,6 +120,9 @@ const scenarios = {
     await page.locator("#open .hint", { hasText: "No rollout is under way." }).waitFor();
     await page.getByRole("heading", { name: "Left over" }).waitFor();
     assert(await page.evaluate(() => window.isSamePage), "the page was loaded again");
+    for (const part of ["#held", "#plans", "#open", "#left", "#recent"]) {
+      assert.equal(await page.locator(part).count(), 1, `${part} is still there`);
+    }
     assert.match(await page.locator("#plans").innerText(), /9\d %/);
     await everyPage(browser);
     await withoutScript(browser);

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::backends::beside_store;
 use crate::access::credential::{IdentityConfig, TokenSource};
-use crate::access::gdap::exchange::{self, Exchange};
+use crate::access::gdap::exchange::{AppProof as GdapProof, Exchange};
 use crate::access::gdap::vault::{KeyVault, TokenFile, Vault};
 use crate::access::gdap::{Broker, Gdap, GdapConfig};
 use crate::clock::Clock;
@@ -125,10 +125,10 @@ impl<'a> Azure<'a> {
             .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
         let proof = match &settings.identity.credential {
             Credential::ClientSecret { client_id: own, secret, .. } if own == client_id => {
-                exchange::AppProof::Secret(secret.expose().to_owned())
+                GdapProof::Secret(secret.expose().to_owned())
             }
-            Credential::ManagedIdentity { .. } => exchange::AppProof::ManagedIdentity(self.tokens()),
-            Credential::ClientSecret { .. } | Credential::DeveloperTools => exchange::AppProof::Public,
+            Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.tokens()),
+            Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
         };
         let vault = match &gdap.key_vault_url {
             Some(url) => {

@@ -14,23 +14,26 @@
   };
   const openDetails = (part) => [...part.querySelectorAll("details")].map((one) => one.open);
 
+  const names = (of) => [...of.querySelectorAll("[data-live]")].map((part) => part.id).join();
+
   const put = (fresh) => {
-    for (const part of fresh.querySelectorAll("[data-live]")) {
-      const shown = document.getElementById(part.id);
-      if (!shown || isInUse(shown)) continue;
-      const open = openDetails(shown);
-      [...part.querySelectorAll("details")].forEach((one, at) => { if (open[at]) one.open = true; });
-      if (shown.outerHTML !== part.outerHTML) shown.replaceWith(document.adoptNode(part));
+    const parts = [...fresh.querySelectorAll("[data-live]")];
+    if (names(fresh) !== names(main)) {
+      // A part has come or gone, such as the first failure: there is nothing to put it in the place of.
+      if (!isInUse(main)) main.replaceChildren(...fresh.childNodes);
+    } else {
+      for (const part of parts) {
+        const shown = document.getElementById(part.id);
+        if (isInUse(shown)) continue;
+        const open = openDetails(shown);
+        [...part.querySelectorAll("details")].forEach((one, at) => { if (open[at]) one.open = true; });
+        if (shown.outerHTML !== part.outerHTML) shown.replaceWith(part);
+      }
     }
     const said = fresh.dataset.say;
     if (said && said !== main.dataset.say) {
       main.dataset.say = said;
       announce.textContent = said;
-    }
-    // Parts that have come or gone, such as the first failure: nothing to put them in the place of.
-    const names = (of) => [...of.querySelectorAll("[data-live]")].map((part) => part.id).join();
-    if (names(fresh) !== names(main) && !isInUse(main)) {
-      main.replaceChildren(...fresh.childNodes);
     }
     if (fresh.dataset.refresh) main.dataset.refresh = fresh.dataset.refresh;
     else delete main.dataset.refresh;

@@ -46,8 +46,7 @@ async fn of_instances_at_once_one_writes() {
 #[tokio::test]
 async fn dying_after_the_write_leaves_a_vault_that_works_and_is_tidied_the_next_time() {
     let scene = Scene::new().await;
-    // The challenge first, then the write whose answer never comes.
-    scene.simulator.on(Call::WriteSecret, [OnCall::AsUsual, OnCall::DoAndDrop]);
+    scene.simulator.on(Call::WriteSecret, [OnCall::DoAndDrop]);
     let outcome = scene.engine().renew_tokens().await.unwrap();
     assert!(matches!(outcome, Renewal::Failed(_)), "{outcome:?}");
     assert_eq!(enabled(&scene), [true, true]);
@@ -56,9 +55,21 @@ async fn dying_after_the_write_leaves_a_vault_that_works_and_is_tidied_the_next_
 }
 
 #[tokio::test]
+async fn what_could_not_be_switched_off_is_switched_off_later() {
+    let scene = Scene::new().await;
+    scene.simulator.on(Call::RetireSecret, [OnCall::Answer(Reply::text(503, ""))]);
+    assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+    assert_eq!(enabled(&scene), [true, true]);
+    scene.world.advance(24 * HOUR);
+    assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+    assert_eq!(enabled(&scene), [false, false, true]);
+    assert_eq!(scene.engine().token_renewal().await.unwrap().superseded, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_failed_write_keeps_the_old_token_in_use() {
     let scene = Scene::new().await;
-    scene.simulator.on(Call::WriteSecret, [OnCall::AsUsual, OnCall::Answer(Reply::text(503, ""))]);
+    scene.simulator.on(Call::WriteSecret, [OnCall::Answer(Reply::text(503, ""))]);
     assert!(matches!(scene.engine().renew_tokens().await.unwrap(), Renewal::Failed(_)));
     assert_eq!(enabled(&scene), [true]);
     let engine = scene.engine();

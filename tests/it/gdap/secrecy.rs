@@ -49,13 +49,15 @@ async fn no_secret_reaches_a_log_however_much_is_logged() {
         let _ = format!("{:?}", scene.gdap().arm_token(TENANT).await);
     }
     let leaky = Reply::text(500, scene.token.clone());
-    scene.simulator.on(Call::WriteSecret, [OnCall::AsUsual, OnCall::Answer(leaky)]);
+    scene.simulator.on(Call::WriteSecret, [OnCall::Answer(leaky)]);
     scene.world.advance(std::time::Duration::from_secs(7_200));
     let outcome = engine.renew_tokens().await.unwrap();
     tracing::info!("{outcome:?} {:?} {:?}", scene.gdap(), scene.gdap().broker());
 
     let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
-    assert!(text.contains("has consented") && text.contains("is renewed"), "it was logged:\n{text}");
+    // Logged from here alone, since tests beside this one may have switched other lines off for the whole process.
+    assert!(text.contains("Failed(Retry"), "it was logged:\n{text}");
+    assert_eq!(scene.simulator.versions().len(), 2, "it was renewed once");
     let token = scene.gdap().arm_token(TENANT).await.unwrap();
     let mut secrets =
         vec![scene.token.clone(), token.secret().to_owned(), STATE_KEY.into(), "s3cr3t".into(), "anna@".into()];

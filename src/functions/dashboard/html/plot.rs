@@ -14,10 +14,10 @@ const HEIGHT: u64 = 200;
 /// How many rows the table beside it has.
 const ROWS: usize = 12;
 
-/// What is stacked: its class, its name, and how many there are.
+/// A class, a word, and what is counted.
 type Layer = (&'static str, &'static str, fn(&Sample) -> u64);
 
-/// From the bottom.
+/// What is stacked, from the bottom.
 const LAYERS: [Layer; 4] = [
     ("done", "done", |sample| sample.done),
     ("failed", "failed", |sample| sample.failed),
