@@ -182,7 +182,7 @@ pub async fn report(
     let rollout = stored(&app, id).await?;
     let (content_type, body) = match query.format.as_deref() {
         None | Some("json") => ("application/json", Body::from_stream(report::json(app, rollout))),
-        Some("csv") => ("text/csv; charset=utf-8", Body::from_stream(report::csv(app, id))),
+        Some("csv") => ("text/csv; charset=utf-8", Body::from_stream(report::csv(app, id, rollout.changes.as_deref()))),
         Some(_) => return Err(problem::invalid_field("format", "expected json or csv")),
     };
     Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())

@@ -100,7 +100,8 @@ pub async fn report(Extension(app): Extension<Arc<App>>, Path(id): Path<String>)
         (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"rollout-{id}.csv\"")),
     ];
-    Ok((headers, Body::from_stream(report::csv(app, id))).into_response())
+    let changes = app.engine.changes(id).await?.map(|changes| changes.value);
+    Ok((headers, Body::from_stream(report::csv(app, id, changes.as_ref()))).into_response())
 }
 
 /// The registry.

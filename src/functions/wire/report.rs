@@ -10,11 +10,13 @@ use super::api::{DryRun, RefreshView, RolloutView};
 use super::cell::harmless;
 use super::views;
 use crate::functions::App;
-use crate::rollout::RolloutId;
+use crate::rollout::{Changes, RolloutId};
 use crate::store::{PageRequest, StoreError};
 
 /// How many refreshes are written at once.
 const PAGE: usize = 1_000;
+/// How much of what a version changes stands in each line of a CSV report, in characters; JSON has all of it.
+const LONGEST_CHANGES: usize = 1_000;
 
 /// Where the writing stands.
 enum Place {
@@ -41,14 +43,20 @@ pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<By
     })
 }
 
-/// One line for each refresh under a line of names.
-pub fn csv(app: Arc<App>, id: RolloutId) -> impl Stream<Item = Result<Bytes, StoreError>> {
-    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell\r\n";
-    pages(app, id, names.to_owned(), "", |refreshes, _| {
+/// One line for each refresh under a line of names. A table has no head for what is true of the whole rollout, so every line
+/// ends with what the version changes, cut where it is long.
+pub fn csv(
+    app: Arc<App>,
+    id: RolloutId,
+    changes: Option<&Changes>,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
+    let changes = changes.map(told).unwrap_or_default();
+    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,changes\r\n";
+    pages(app, id, names.to_owned(), "", move |refreshes, _| {
         let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
         for refresh in refreshes {
             // Writing to memory cannot fail, and every record has as many fields as the first.
-            let _ = writer.write_record(record(refresh));
+            let _ = writer.write_record(record(refresh).iter().chain([&changes]));
         }
         String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
     })
@@ -90,6 +98,19 @@ fn text<T: serde::Serialize>(value: &Option<T>) -> String {
         Some(Ok(other)) => other.to_string(),
         _ => String::new(),
     }
+}
+
+fn told(changes: &Changes) -> String {
+    let lines = changes.lines().join("; ");
+    let mut text = match changes.against {
+        Some(against) => format!("since {against}: {lines}"),
+        None => lines,
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_CHANGES) {
+        text.truncate(end);
+        text.push('…');
+    }
+    harmless(text)
 }
 
 fn record(refresh: &RefreshView) -> Vec<String> {
