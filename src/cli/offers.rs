@@ -11,7 +11,6 @@ use super::output;
 use super::plain_text::{plain, table};
 use crate::functions::wire::offers_api::{OfferView, PlanView};
 use crate::rollout::Changes;
-use crate::rollout::difference::{Entries, SettingChange};
 use crate::rollout::watch::{Outcome, Seen};
 
 /// How many offers are listed.
@@ -81,6 +80,9 @@ fn listing(offers: &[OfferView]) -> String {
                     let _ = writeln!(text, "\n{} of plan {} was not started: {}", seen.version, plan.plan, plain(why));
                 }
             }
+            for unreadable in &plan.unreadable {
+                let _ = writeln!(text, "\nWhat is recorded as {} cannot be read", plain(unreadable));
+            }
             for wider in plan.wider.iter().flatten() {
                 let _ = writeln!(
                     text,
@@ -99,46 +101,13 @@ fn listing(offers: &[OfferView]) -> String {
 /// What a rollout changes for its deployments.
 pub fn changes(changes: &Changes) -> String {
     let mut text = String::new();
-    let difference = &changes.difference;
     if let Some(against) = changes.against {
         let _ = writeln!(text, "\nChanged since {against}");
-        entries(&mut text, "control action", &difference.control_actions);
-        entries(&mut text, "data action", &difference.data_actions);
-        entries(&mut text, "authorization of", &difference.authorizations);
-        for role in &difference.roles {
-            let (before, after) = (role.before.join(", "), role.after.join(", "));
-            let _ = writeln!(text, "  ~ {}: {before} is now {after}", plain(&role.principal));
-        }
-        settings(&mut text, "", &difference.settings);
-        settings(&mut text, " (no refresh can bring it: that takes a new plan)", &difference.impossible);
-        if !difference.can_be_carried() && difference.impossible.is_empty() {
-            text.push_str("  nothing\n");
-        }
     }
-    for doubt in &changes.doubts {
-        let _ = writeln!(text, "  ? {}", plain(doubt));
+    for line in changes.lines() {
+        let _ = writeln!(text, "  {}", plain(&line));
     }
     text
-}
-
-fn entries(text: &mut String, what: &str, entries: &Entries) {
-    for (sign, list) in [('+', &entries.added), ('-', &entries.removed)] {
-        for entry in list {
-            let _ = writeln!(text, "  {sign} {what} {}", plain(entry));
-        }
-    }
-}
-
-fn settings(text: &mut String, remark: &str, changes: &[SettingChange]) {
-    for SettingChange { name, before, after } in changes {
-        let _ = writeln!(
-            text,
-            "  ~ {}: {} is now {}{remark}",
-            plain(name),
-            plain(&before.to_string()),
-            plain(&after.to_string())
-        );
-    }
 }
 
 #[cfg(test)]
