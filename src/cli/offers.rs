@@ -80,6 +80,9 @@ fn listing(offers: &[OfferView]) -> String {
                     let _ = writeln!(text, "\n{} of plan {} was not started: {}", seen.version, plan.plan, plain(why));
                 }
             }
+            for unreadable in &plan.unreadable {
+                let _ = writeln!(text, "\nWhat is recorded as {} cannot be read", plain(unreadable));
+            }
             for wider in plan.wider.iter().flatten() {
                 let _ = writeln!(
                     text,

@@ -306,7 +306,11 @@ async fn report(client: &ApiClient, id: RolloutId, format: ReportFormat) -> Resu
         ReportFormat::Text => {
             let rollout: RolloutView = client.get("show the rollout", &format!("/api/rollouts/{id}")).await?;
             let refreshes = watch::needing_attention(client, id).await?;
-            output::print(&summary::summary(&rollout, &refreshes))?;
+            let mut text = summary::summary(&rollout, &refreshes);
+            if let Some(changes) = &rollout.changes {
+                text.push_str(&offers::changes(changes));
+            }
+            output::print(&text)?;
             return Ok(Exit::Success);
         }
         ReportFormat::Json => BodyFormat::Json,

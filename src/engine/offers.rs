@@ -36,6 +36,8 @@ pub struct KnownPlan {
     /// Those that let somebody do more than the wanted one, each with what: any customer may set itself to any of them.
     /// `None` where that cannot be told, since the permissions of the wanted version are not recorded.
     pub wider: Option<Vec<(Version, Vec<String>)>>,
+    /// The names of records that cannot be read back: whether those versions are wider cannot be told.
+    pub unreadable: Vec<String>,
 }
 
 impl Engine {
@@ -58,7 +60,7 @@ impl Engine {
     pub(super) async fn known_plan(&self, plan: &Plan) -> Result<KnownPlan, EngineError> {
         let watch = document::get::<PlanWatch>(self.store(), &plan.to_string()).await?.map(|known| known.value);
         let wanted = self.wanted(plan).await?.value.version;
-        let snapshots = published::snapshots(self.store(), plan).await?;
+        let (snapshots, unreadable) = published::snapshots(self.store(), plan).await?;
         let of_wanted = snapshots.iter().find(|snapshot| Some(snapshot.value.version) == wanted);
         let more = of_wanted.map(|of_wanted| {
             let compared = snapshots.iter().map(|other| {
@@ -68,6 +70,7 @@ impl Engine {
             compared.filter(|(_, more)| !more.is_empty()).collect()
         });
         let versions = snapshots.iter().map(|snapshot| snapshot.value.version).collect();
-        Ok(KnownPlan { plan: plan.clone(), wanted, watch, versions, wider: more })
+        let unreadable = unreadable.iter().map(ToString::to_string).collect();
+        Ok(KnownPlan { plan: plan.clone(), wanted, watch, versions, wider: more, unreadable })
     }
 }

@@ -265,19 +265,28 @@ impl Engine {
         Ok(())
     }
 
-    /// The older rollout of another version that this one must not run beside: it came at the same instant, so neither was
-    /// refused, or it went on meanwhile.
+    /// The rollout of another version that this one must not run beside: an older one that came at the same instant, so that
+    /// neither was refused, or went on meanwhile; or a younger one that began while this one was parked.
     pub(super) async fn blocker(&self, rollout: &Rollout) -> Result<Option<RolloutId>, EngineError> {
         let publish = &rollout.publish;
-        if publish.purpose != Purpose::RollOut || publish.supersede == Supersede::Replace {
+        if !matches!(publish.purpose, Purpose::RollOut | Purpose::Repair) {
             return Ok(None);
         }
+        // These have taken the place of the older ones already.
+        let replaces = publish.purpose == Purpose::Repair || publish.supersede == Supersede::Replace;
         let open = self.store.open_rollouts().await?;
         let on_its_way = open.iter().map(|open| &open.value).filter(|other| {
-            let goes_on = matches!(other.state, RolloutState::Planning | RolloutState::Running);
-            goes_on && other.publish.plan == publish.plan && other.publish.version != publish.version
+            let is_planning = other.state == RolloutState::Planning;
+            let is_running = other.state == RolloutState::Running;
+            let blocks = if other.id < rollout.id {
+                !replaces && (is_planning || is_running)
+            } else {
+                // One that is planned looks for older ones itself and waits for this one; a scheduled one does not.
+                is_running || is_planning && other.publish.purpose == Purpose::Scheduled
+            };
+            blocks && other.publish.plan == publish.plan && other.publish.version != publish.version
         });
-        Ok(on_its_way.map(|other| other.id).filter(|id| *id < rollout.id).min())
+        Ok(on_its_way.map(|other| other.id).min())
     }
 
     /// Ends `blocker` in favour of `by`; its queued refreshes follow when the timer looks at it.

@@ -4,7 +4,7 @@
 //! In this order: the version's snapshot, then that its publish is to be raised, then the rollout, then that it was raised. A
 //! process that dies in between goes on there; two at once meet in the guards of the records and in the publish's content key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::store::{StoreError, Versioned, document, published};
 const RUN: Duration = Duration::from_secs(2 * 60);
 /// How many packages of older submissions are read in one look at a plan; the next look goes on.
 const OLDER_PACKAGES: usize = 20;
+/// How many published submissions of a plan are looked at, the newest: what is remembered of them is one small record.
+const MOST_PACKAGES: usize = 1_000;
 
 /// What watching takes.
 pub struct Watch {
@@ -67,6 +69,8 @@ struct Shown {
     sightings: Vec<Sighting>,
     /// The package instances that were read.
     read: BTreeMap<String, Version>,
+    /// Those that are listed, read now or before.
+    listed: BTreeSet<String>,
 }
 
 /// What one look has shown.
@@ -220,10 +224,14 @@ impl Engine {
     ) -> Result<Shown, Stopped> {
         let known = document::get::<PlanWatch>(self.store(), &plan.to_string()).await?;
         let known = known.map(|known| known.value.instances).unwrap_or_default();
-        let Shown { mut sightings, mut read } = Shown::default();
+        let Shown { mut sightings, mut read, mut listed } = Shown::default();
         for (submission, standing) in submissions {
             let (Standing::Reached(target), Some(instance)) = (standing, submission.package(variant)) else { continue };
             let is_newest = sightings.iter().all(|sighting| sighting.target != *target);
+            if !is_newest && listed.len() >= MOST_PACKAGES {
+                continue;
+            }
+            listed.insert(instance.to_owned());
             let version = match known.get(instance).or_else(|| read.get(instance)) {
                 Some(version) => *version,
                 None if !is_newest && read.len() >= OLDER_PACKAGES => continue,
@@ -251,14 +259,17 @@ impl Engine {
                 sightings.push(Sighting { target: *target, version, submission_id, published_at });
             }
         }
-        Ok(Shown { sightings, read })
+        Ok(Shown { sightings, read, listed })
     }
 
     /// Keeps a snapshot; the same version with other permissions is marked as doubtful.
     async fn keep(&self, snapshot: &Snapshot) -> Result<(), Stopped> {
         for _ in 0..super::RACES {
             let next = match published::snapshot(self.store(), &snapshot.plan, snapshot.version).await? {
-                None => Versioned::new(snapshot.clone()),
+                None => {
+                    let etag = published::snapshot_to_replace(self.store(), &snapshot.plan, snapshot.version).await?;
+                    Versioned { value: snapshot.clone(), etag }
+                }
                 Some(mut known) => {
                     if !known.value.restate(snapshot) {
                         return Ok(());
@@ -293,8 +304,8 @@ impl Engine {
         let now = self.now();
         self.change_plan_watch(plan, |watch, is_first| {
             let is_news = watch.note(&shown.sightings, is_first.then_some(first), now);
-            watch.instances.extend(shown.read.clone());
-            is_first || is_news || !shown.read.is_empty()
+            let is_other = watch.note_instances(&shown.listed, &shown.read);
+            is_first || is_news || is_other
         })
         .await
     }
@@ -347,7 +358,15 @@ impl Engine {
 
     /// Warns of versions that are wider than the wanted one, when that has changed.
     async fn report_wider(&self, plan: &Plan) -> Result<(), EngineError> {
-        let wider = self.known_plan(plan).await?.wider.unwrap_or_default();
+        let known = self.known_plan(plan).await?;
+        if !known.unreadable.is_empty() {
+            warn!(
+                plan = %plan,
+                "What is recorded of some versions of {plan} cannot be read, so whether they allow more than the wanted one cannot be told: {}",
+                known.unreadable.join(", ")
+            );
+        }
+        let wider = known.wider.unwrap_or_default();
         let versions: Vec<_> = wider.iter().map(|(version, _)| *version).collect();
         let mut is_news = false;
         self.change_plan_watch(plan, |watch, _| {

@@ -31,5 +31,6 @@ fn plan(known: KnownPlan) -> PlanView {
         live,
         versions: known.versions,
         wider: known.wider.map(|versions| versions.into_iter().map(wider).collect()),
+        unreadable: known.unreadable,
     }
 }

@@ -1,13 +1,15 @@
 //! What a rollout would change, against the versions that its deployments have: the widest difference counts.
 //!
-//! In doubt it changes something: a version without a snapshot, or a deployment whose version nobody knows, is a doubt, and a
-//! doubt is reason enough to refresh.
+//! In doubt it changes something: a version without a snapshot, a deployment whose version nobody knows, or a member of a
+//! package that we do not know, is a doubt, and a doubt is reason enough to refresh. Such a member counts even where it is the
+//! same in both versions: it may name something that is kept elsewhere and has changed there, as most ids of Partner Center do.
+//! A package that cannot be read at all has no version to bring, so nothing is raised for it until it can be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::difference::SettingChange;
+use super::difference::{Entries, SettingChange};
 use super::watch::Snapshot;
 use super::{Difference, RolloutId, Version};
 
@@ -43,6 +45,7 @@ impl Changes {
             doubts.push("there is no deployment to compare with".to_owned());
         }
         let mut compared = Vec::new();
+        let mut unknown: BTreeSet<&str> = after.package.unknown.keys().map(String::as_str).collect();
         for (version, snapshot) in baselines {
             match (version, snapshot) {
                 (None, _) => doubts.push("of some deployments it is not known which version they have".to_owned()),
@@ -51,9 +54,14 @@ impl Changes {
                     if before.is_restated {
                         doubts.push(format!("version {version} was published with two different sets of permissions"));
                     }
+                    unknown.extend(before.package.unknown.keys().map(String::as_str));
                     compared.push((*version, Difference::between(&before.package, &after.package)));
                 }
             }
+        }
+        if !unknown.is_empty() {
+            let names: Vec<_> = unknown.into_iter().collect();
+            doubts.push(format!("what these members of the package mean is not known here: {}", names.join(", ")));
         }
         let widest = (0..compared.len()).max_by_key(|at| {
             let difference = &compared[*at].1;
@@ -71,28 +79,23 @@ impl Changes {
         Self { rollout_id, against, difference, also_compared, doubts }
     }
 
-    /// What is different, and what is in doubt, a line each.
+    /// What is different, a line for each: `+` new, `-` gone, `~` another value, `?` a doubt.
     pub fn lines(&self) -> Vec<String> {
-        let difference = &self.difference;
         let mut lines = Vec::new();
+        let difference = &self.difference;
         if self.against.is_some() {
-            let lists = [
-                ("control action", &difference.control_actions),
-                ("data action", &difference.data_actions),
-                ("authorization of", &difference.authorizations),
-            ];
-            for (what, entries) in lists {
-                lines.extend(entries.added.iter().map(|entry| format!("+ {what} {entry}")));
-                lines.extend(entries.removed.iter().map(|entry| format!("- {what} {entry}")));
-            }
+            entries(&mut lines, "control action", &difference.control_actions);
+            entries(&mut lines, "data action", &difference.data_actions);
+            entries(&mut lines, "authorization of", &difference.authorizations);
             for role in &difference.roles {
                 let (before, after) = (role.before.join(", "), role.after.join(", "));
                 lines.push(format!("~ {}: {before} is now {after}", role.principal));
             }
             let frozen = " (no refresh can bring it: that takes a new plan)";
-            for (settings, remark) in [(&difference.settings, ""), (&difference.impossible, frozen)] {
-                let line = |c: &SettingChange| format!("~ {}: {} is now {}{remark}", c.name, c.before, c.after);
-                lines.extend(settings.iter().map(line));
+            for (remark, settings) in [("", &difference.settings), (frozen, &difference.impossible)] {
+                for SettingChange { name, before, after } in settings {
+                    lines.push(format!("~ {name}: {before} is now {after}{remark}"));
+                }
             }
             if lines.is_empty() {
                 lines.push("nothing".to_owned());
@@ -116,6 +119,12 @@ impl Changes {
         }
         why.push_str("; resume to refresh all the same, or cancel");
         Some(why)
+    }
+}
+
+fn entries(lines: &mut Vec<String>, what: &str, entries: &Entries) {
+    for (sign, list) in [('+', &entries.added), ('-', &entries.removed)] {
+        lines.extend(list.iter().map(|entry| format!("{sign} {what} {entry}")));
     }
 }
 
@@ -171,6 +180,25 @@ mod tests {
         ] {
             assert_eq!(doubtful.is_idle(), None);
             assert_eq!(doubtful.doubts.len(), 1, "{doubtful:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_not_known_counts_as_a_change_even_where_it_is_the_same() {
+        let strange = |mut snapshot: Snapshot| {
+            snapshot.package.unknown.insert("someReferences".into(), serde_json::json!([7]));
+            snapshot
+        };
+        let (before, after) = (snapshot("1.4.0", &["a", "b"]), snapshot("1.5.0", &["a", "b"]));
+        for (before, after) in [
+            (strange(before.clone()), strange(after.clone())),
+            (before.clone(), strange(after.clone())),
+            (strange(before.clone()), after.clone()),
+        ] {
+            let baselines = Baselines::from([(Some(before.version), Some(before))]);
+            let changes = Changes::of(RolloutId(Uuid::nil()), &after, &baselines);
+            assert_eq!(changes.is_idle(), None);
+            assert!(changes.doubts.len() == 1 && changes.doubts[0].contains("someReferences"), "{changes:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! What changed from one version's permissions to another's, and whether a refresh can carry any of it.
 //!
 //! In doubt something changed: a member that we do not know, or that could not be read, is reason enough for a refresh, since a
-//! needless one is harmless and a missing one is what this service is there to prevent. Only names what is different.
+//! needless one is harmless and a missing one is what this service is there to prevent. Only names what is different; that
+//! such a member is a doubt even where it is not is said in [`super::changes`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@
 //! Pure: what was seen becomes what is to be raised, once. A version lower than one seen before raises nothing, however
 //! submissions vanish or go backwards. Asks nobody anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -130,7 +130,7 @@ pub struct PlanWatch {
     pub preview: Option<Seen>,
     /// The highest version seen live.
     pub live: Option<Seen>,
-    /// The versions of package instances that were read.
+    /// The versions of package instances that were read, as far as Partner Center still lists them.
     #[serde(default)]
     pub instances: BTreeMap<String, Version>,
     /// The published versions that were last reported as wider than the wanted one.
@@ -218,6 +218,15 @@ impl PlanWatch {
             is_news = true;
         }
         is_news
+    }
+
+    /// Notes which package instances Partner Center lists now and which of them were read; the others are forgotten. Whether
+    /// anything changed.
+    pub fn note_instances(&mut self, listed: &BTreeSet<String>, read: &BTreeMap<String, Version>) -> bool {
+        let before = self.instances.clone();
+        self.instances.extend(read.iter().map(|(id, version)| (id.clone(), *version)));
+        self.instances.retain(|id, _| listed.contains(id));
+        self.instances != before
     }
 
     /// What is to be raised, sign-off before live.
@@ -324,6 +333,17 @@ mod tests {
         watch.note(&[sighting(Target::Live, "1.11.0")], None, now());
         assert!(!watch.settle(Target::Live, "1.10.0".parse().unwrap(), Outcome::Baseline), "a newer one is due");
         assert_eq!(due(&watch), ["Live 1.11.0"]);
+    }
+
+    #[test]
+    fn only_package_instances_that_are_listed_are_kept() {
+        let mut watch = watch();
+        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<BTreeSet<_>>();
+        let read = BTreeMap::from(["1", "2"].map(|id| (id.to_owned(), "1.4.0".parse().unwrap())));
+        assert!(watch.note_instances(&listed(&["1", "2", "3"]), &read));
+        assert!(!watch.note_instances(&listed(&["1", "2"]), &BTreeMap::new()));
+        assert!(watch.note_instances(&listed(&["2", "3"]), &BTreeMap::new()));
+        assert_eq!(watch.instances.keys().collect::<Vec<_>>(), ["2"]);
     }
 
     #[test]

@@ -151,6 +151,28 @@ pub async fn all<T: Document>(store: &dyn Store, prefix: &str) -> Result<Vec<Ver
     }
 }
 
+/// Those of [`all`] that can be read, and the stored names of the others: for lists that go on without one of them.
+pub async fn readable<T: Document>(
+    store: &dyn Store,
+    prefix: &str,
+) -> Result<(Vec<Versioned<T>>, Vec<DocumentName>), StoreError> {
+    let mut request = PageRequest { continuation: None, top: 1_000 };
+    let (mut items, mut unreadable) = (Vec::new(), Vec::new());
+    loop {
+        let page = store.documents(T::COLLECTION, prefix, &request).await?;
+        for (name, document) in page.items {
+            match read(document) {
+                Ok(document) => items.push(document),
+                Err(_) => unreadable.push(name),
+            }
+        }
+        match page.next {
+            Some(next) => request.continuation = Some(next),
+            None => return Ok((items, unreadable)),
+        }
+    }
+}
+
 fn read<T: Document>(document: Versioned<Value>) -> Result<Versioned<T>, StoreError> {
     let value = serde_json::from_value(document.value)
         .map_err(|error| StoreError::Corrupt { what: T::COLLECTION, reason: error.to_string() })?;

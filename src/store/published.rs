@@ -1,7 +1,7 @@
 //! How what is known of Partner Center is found: offers and plans by their names, versions in their order, changes by rollout.
 
-use super::document::{self, Document};
-use super::{Store, StoreError, Versioned};
+use super::document::{self, Document, DocumentName};
+use super::{ETag, Store, StoreError, Versioned};
 use crate::rollout::changes::Changes;
 use crate::rollout::watch::{OfferWatch, PlanWatch, Snapshot};
 use crate::rollout::{Plan, Version};
@@ -57,7 +57,16 @@ pub async fn snapshot(
     }
 }
 
-/// Every version of a plan that is known, in order.
-pub async fn snapshots(store: &dyn Store, plan: &Plan) -> Result<Vec<Versioned<Snapshot>>, StoreError> {
-    document::all(store, &format!("{plan}/")).await
+/// Every version of a plan that is known, in order, and the stored names of those that cannot be read back.
+pub async fn snapshots(
+    store: &dyn Store,
+    plan: &Plan,
+) -> Result<(Vec<Versioned<Snapshot>>, Vec<DocumentName>), StoreError> {
+    document::readable(store, &format!("{plan}/")).await
+}
+
+/// What a new snapshot is to be written over: nothing, or what is there and cannot be read back.
+pub async fn snapshot_to_replace(store: &dyn Store, plan: &Plan, version: Version) -> Result<Option<ETag>, StoreError> {
+    let name = DocumentName::of(&snapshot_name(plan, version));
+    Ok(store.document(Snapshot::COLLECTION, &name).await?.and_then(|stored| stored.etag))
 }

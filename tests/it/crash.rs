@@ -10,4 +10,5 @@ mod lives;
 mod outage;
 mod pair;
 pub mod scene;
+mod sync;
 mod time;

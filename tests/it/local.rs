@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use permafresh::arm::simulator::{OnPost, Reply};
+use permafresh::partner_center::simulator::Publication;
 use serde_json::{Value, json};
 
 use crate::azurite;
@@ -284,6 +285,83 @@ fn tables_serve_a_service_on_one_machine_too_with_service_bus_and_without() {
         let ended = service.stop("TERM");
         assert_no_secret(&ended, key);
     }
+}
+
+#[test]
+fn deployments_are_looked_for_from_a_terminal() {
+    let (home, azure) = (Home::new(), Azure::start(QUICK));
+    let applications = azure.applications(3);
+    let service = Local::start(&home, &azure);
+    let dry = service.run(&["deployments", "sync", "--dry-run"], 0);
+    assert!(
+        dry.out.ends_with("3 deployments found in 3 subscriptions: 3 new, 0 back, 0 changed, 0 missing\n"),
+        "{}",
+        dry.out
+    );
+    for id in &applications {
+        assert!(dry.out.lines().any(|line| line.starts_with(&id.to_string()) && line.ends_with(" new")), "{}", dry.out);
+    }
+    assert!(dry.err.contains("found so far"), "{}", dry.err);
+    assert_eq!(service.run(&["deployments", "list", "--json"], 0).out.trim(), "[]", "a dry run changes nothing");
+
+    let run: Value = serde_json::from_str(&service.run(&["deployments", "sync", "--json"], 0).out).unwrap();
+    assert_eq!(
+        (&run["dryRun"], &run["counts"]["new"], &run["state"]),
+        (&json!(false), &json!(3), &json!("ended")),
+        "{run}"
+    );
+    until("all three to be confirmed", || {
+        let listed = service.call("GET", "/api/deployments", None).1["value"].as_array().unwrap().clone();
+        (listed.len() == 3 && listed.iter().all(|known| known["confirmed"] == true)).then_some(())
+    });
+    azure.simulator.delete_application(&applications[1]);
+    let run: Value =
+        serde_json::from_str(&service.run(&["deployments", "sync", "--dry-run", "--json"], 0).out).unwrap();
+    let differences = run["differences"].as_array().unwrap();
+    assert_eq!(differences.len(), 1, "{run}");
+    assert_eq!(
+        (&differences[0]["applicationId"], &differences[0]["difference"]),
+        (&json!(applications[1]), &json!("missing"))
+    );
+    service.stop("TERM");
+}
+
+#[test]
+fn a_version_that_was_seen_in_partner_center_is_linted_from_a_terminal() {
+    let (home, azure) = (Home::new(), Azure::start(QUICK));
+    azure.simulator.add_provider("Microsoft.Web", &[("Microsoft.Web/sites/restart/Action", false)]);
+    let partner = azure.partner_center();
+    partner.publish(&Publication::live("1.4.0", "Microsoft.Web/sites/restart/Action"));
+    partner.publish(&Publication::preview("1.5.0", "Microsoft.Web/sites/restrat/Action"));
+    let endpoint = partner.endpoint().as_str().trim_end_matches('/').to_owned();
+    let offers = json!([{"publisher": "fabrikam", "offer": "ledger", "plans": [{"plan": "standard", "wantedVersion": "1.4.0"}]}]);
+    let mut command = local(&home, &azure);
+    command.env("OFFERS", offers.to_string()).env("WATCH_OFFERS_SCHEDULE", "*/1 * * * * *");
+    command.env("PARTNER_CENTER_ENDPOINT", &endpoint).env("AZURE_AUTHORITY_HOST", &endpoint);
+    command.env("PARTNER_CENTER_TENANT_ID", "5d0f7a10-0000-4000-8000-00000000f001");
+    command.env("PARTNER_CENTER_CLIENT_ID", "0b1ec700-0000-4000-8000-00000000aa01");
+    command.env("PARTNER_CENTER_CLIENT_SECRET", "simulated");
+    let service = Local::of(command, &home, &azure);
+    until("both versions to be seen", || {
+        let (_, offers) = service.call("GET", "/api/offers", None);
+        (offers["value"][0]["plans"][0]["versions"] == json!(["1.4.0", "1.5.0"])).then_some(())
+    });
+    let lint = |version: &str, more: &[&str], code: i32| {
+        let named =
+            ["lint", "--publisher", "fabrikam", "--offer", "ledger", "--plan", "standard", "--version", version];
+        service.run(&[&named[..], more].concat(), code)
+    };
+    let good = lint("1.4.0", &["--strict"], 0);
+    assert_eq!((good.out.as_str(), good.err.trim()), ("", "rejected: 0; 0 warnings"));
+    let bad = lint("1.5.0", &[], 5);
+    assert!(bad.out.contains("did you mean Microsoft.Web/sites/restart/Action?"), "{}", bad.out);
+    assert!(bad.err.contains("rejected: 1; 0 warnings"), "{}", bad.err);
+    let findings: Value = serde_json::from_str(&lint("1.5.0", &["--json"], 5).out).unwrap();
+    assert_eq!(findings[0]["rule"], "noSuchAction");
+    let unseen = lint("9.9.9", &[], 1);
+    assert!(unseen.err.contains("404") && unseen.err.contains("\nhint: "), "{}", unseen.err);
+    let key = service.key();
+    assert_no_secret(&service.stop("TERM"), &key);
 }
 
 #[test]

@@ -10,6 +10,9 @@ use permafresh::access::credential::{IdentityConfig, TokenSource};
 use permafresh::partner_center::client::MOST_PAGES;
 use permafresh::partner_center::simulator::{Call, NextLink, OnCall, Publication, Reply, Simulator, SimulatorConfig};
 use permafresh::partner_center::{PartnerCenter, PartnerCenterConfig, Trouble, TroubleKind};
+use permafresh::rollout::Target;
+use permafresh::rollout::package::role_name;
+use permafresh::rollout::submission::{Standing, States};
 use ring::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -95,6 +98,88 @@ async fn an_offer_is_read_from_its_id_to_the_permissions_it_published() {
         assert_eq!(published.version.to_string(), "1.5.0");
         assert_eq!(published.package.allowed_control_actions, [ACTION]);
         assert_eq!(scene.client.product("somebody-else").await.unwrap(), None);
+    }
+}
+
+/// A recorded list, its items on a page each; the next page is named so.
+fn recorded(body: &str, path: &str, next_link: &str) -> Vec<OnCall> {
+    let body: Value = serde_json::from_str(body).unwrap();
+    let items = body["value"].as_array().unwrap();
+    let page = |(at, item): (usize, &Value)| {
+        let mut page = json!({"value": [item]});
+        if at + 1 < items.len() {
+            page[next_link] = format!("{path}?page={}", at + 1).into();
+        }
+        answered(200, &page.to_string())
+    };
+    items.iter().enumerate().map(page).collect()
+}
+
+/// The shapes of contracts/offer-publish.md §3.2 to §3.4, answer by answer.
+#[tokio::test]
+async fn answers_in_the_recorded_shapes_are_understood() {
+    let (live, preview) = (Standing::Reached(Target::Live), Standing::Reached(Target::Preview));
+    for next_link in ["@odata.nextLink", "nextLink"] {
+        let scene = Scene::start().await;
+        let replay = |call: Call, body: &str, path: &str| {
+            // A whole URL, as the specification has it, or a path without its slash, as scripts meet it.
+            let origin = if next_link == "nextLink" { "" } else { scene.simulator.endpoint().as_str() };
+            scene.simulator.on(call, recorded(body, &format!("{origin}v1.0/ingestion/{path}"), next_link));
+        };
+        replay(Call::Product, include_str!("../data/partner-center/products.json"), "products");
+        let product = scene.product().await;
+        assert_eq!(product, "3f0f7c1e-52a1-4d0b-9d6c-000000000011");
+
+        let path = format!("products/{product}");
+        replay(Call::Variants, include_str!("../data/partner-center/variants.json"), &format!("{path}/variants"));
+        let variants = scene.client.variants(&product).await.unwrap();
+        assert_eq!(variants.len(), 1, "the template is no managed application: {variants:?}");
+        assert_eq!(variants[0].plan, "standard");
+
+        let list = format!("{path}/submissions");
+        replay(Call::Submissions, include_str!("../data/partner-center/submissions.json"), &list);
+        let submissions = scene.client.submissions(&product).await.unwrap();
+        let said: Vec<_> = submissions
+            .iter()
+            .map(|submission| {
+                let package = submission.package(&variants[0].id).unwrap();
+                (submission.release_number, &package[16..], States::default().standing(submission))
+            })
+            .collect();
+        let expected = [
+            (Some(7), "201", live.clone()),
+            (Some(8), "202", preview.clone()),
+            (Some(9), "203", Standing::Moving),
+            (Some(10), "204", preview.clone()),
+        ];
+        assert_eq!(said, expected);
+        assert_eq!(submissions[0].published_at.unwrap().to_rfc3339(), "2026-02-03T08:15:00+00:00");
+
+        replay(Call::Package, include_str!("../data/partner-center/package-configuration.json"), "none");
+        let published = scene.client.package(&product, "1152921505690000202").await.unwrap();
+        assert_eq!(published.version.to_string(), "1.4.2");
+        let package = published.package;
+        let actions = [
+            "Microsoft.Network/virtualNetworks/join/action",
+            "Microsoft.Network/virtualNetworks/subnets/join/action",
+            "Microsoft.Web/sites/restart/action",
+        ];
+        assert_eq!(package.allowed_control_actions, actions);
+        assert_eq!(package.allowed_data_actions, ["Microsoft.KeyVault/vaults/secrets/getSecret/action"]);
+        assert_eq!((package.jit_offered, package.customer_actions_enabled), (Some(true), Some(true)));
+        let roles: Vec<_> =
+            package.public_azure.authorizations.iter().map(|of| role_name(&of.role_definition_id)).collect();
+        assert_eq!(roles, ["Contributor", "Owner"]);
+        assert!(package.unknown.is_empty(), "{:?}", package.unknown);
+
+        let asked: Vec<_> =
+            scene.simulator.requests().into_iter().filter(|r| r.method == "GET").map(|r| r.target).collect();
+        let filter = "$filter=externalIDs/Any(i:i/type%20eq%20'AzureOfferId'%20and%20i/value%20eq%20'ledger')";
+        assert_eq!(asked[0], format!("/v1.0/ingestion/products?{filter}"));
+        assert_eq!(asked[2], format!("/v1.0/ingestion/{path}/variants?page=1"));
+        assert_eq!(asked[6], format!("/v1.0/ingestion/{list}?page=3"));
+        let package = format!("{path}/packageConfigurations/getByInstanceID(instanceID=1152921505690000202)");
+        assert_eq!(asked[7..], [format!("/v1.0/ingestion/{package}")]);
     }
 }
 

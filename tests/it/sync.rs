@@ -1,5 +1,6 @@
 //! SyncDeployments: what Azure shows against what the registry knows, and every way in which Azure can answer badly.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
@@ -8,6 +9,7 @@ use permafresh::engine::OfferConfig;
 use permafresh::rollout::{ApplicationId, Strategy, Way};
 use serde_json::{Value, json};
 
+use crate::azurite;
 use crate::world::{Options, World, application, invoke_message, invoke_timer};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -394,6 +396,32 @@ async fn many_pages_and_shares_are_read_in_full_and_nothing_is_left_behind() {
     let run = sync(&world).await;
     assert_eq!((&run["counts"]["subscriptions"], &run["counts"]["new"]), (&json!(900), &json!(900)));
     assert_eq!((&run["counts"]["missing"], run["differences"].as_array().unwrap().len()), (&json!(1), 500));
+    for collection in ["sync-share", "sync-found"] {
+        let page = permafresh::store::PageRequest { continuation: None, top: 10 };
+        assert_eq!(world.store.documents(collection, "", &page).await.unwrap().items, []);
+    }
+}
+
+#[tokio::test]
+async fn table_storage_keeps_a_run_and_its_registry_too() {
+    let mut world = World::new().await;
+    let tables = azurite::open(&azurite::new_tables(), &world.clock);
+    tables.create_tables().await.unwrap();
+    world.store = Arc::new(tables);
+    world.replace_handler(world.handler(Arc::clone(&world.store), Arc::clone(&world.queue)));
+    world.deploy(2).await;
+    world.simulator.delete_application(&application(1));
+    in_azure(&world, 2..14);
+    let run = sync(&world).await;
+    assert_eq!(
+        (&run["counts"]["new"], &run["counts"]["missing"], &run["problems"]),
+        (&json!(12), &json!(1), &json!([])),
+        "{run}"
+    );
+    look_twice(&world).await;
+    assert!(is_gone(&world, 1).await && !is_gone(&world, 13).await);
+    let again = sync(&world).await;
+    assert_eq!((&again["counts"]["found"], &again["differences"]), (&json!(13), &json!([])), "{again}");
     for collection in ["sync-share", "sync-found"] {
         let page = permafresh::store::PageRequest { continuation: None, top: 10 };
         assert_eq!(world.store.documents(collection, "", &page).await.unwrap().items, []);

@@ -16,12 +16,17 @@ use permafresh::engine::OfferConfig;
 use permafresh::engine::watch::Watch;
 use permafresh::partner_center::simulator::{Call, OnCall, Publication, Reply, Simulator, SimulatorConfig};
 use permafresh::partner_center::{PartnerCenter, PartnerCenterConfig};
+use permafresh::queue::Message;
 use permafresh::rollout::submission::States;
-use permafresh::rollout::{RolloutId, Strategy, Way};
+use permafresh::rollout::watch::PlanWatch;
+use permafresh::rollout::{Plan, RolloutId, Strategy, Way};
+use permafresh::store::Versioned;
+use permafresh::store::document::{self, DocumentName};
+use permafresh::store::published::snapshot_name;
 use serde_json::{Value, json};
 
 use crate::faults::{Faults, FaultyQueue, FaultyStore, Moment};
-use crate::world::{Options, WatchOptions, World, application, invoke_timer, one_wave, publish};
+use crate::world::{Options, WatchOptions, World, application, invoke_message, invoke_timer, one_wave, publish};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
@@ -143,6 +148,16 @@ impl Scene {
             self.world.advance(Duration::from_secs(15));
         }
         panic!("{:?} do not end", self.rollouts().await);
+    }
+
+    /// Leaves of a snapshot what nobody can read.
+    async fn spoil_snapshot(&self, version: &str) {
+        let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
+        let name = DocumentName::of(&snapshot_name(&plan, version.parse().unwrap()));
+        let store = &self.world.store;
+        let etag = store.document("snapshot", &name).await.unwrap().expect("it is stored").etag;
+        let spoiled = Versioned { value: json!({"plan": 7}), etag };
+        assert!(store.save_document("snapshot", &name, &spoiled).await.unwrap().is_stored());
     }
 
     async fn settle_newest(&self) -> Value {
@@ -491,6 +506,38 @@ async fn a_version_that_changes_nothing_is_stored_shown_and_started_by_one_comma
 }
 
 #[tokio::test]
+async fn a_parked_rollout_that_is_resumed_waits_for_what_began_meanwhile() {
+    // Before the scheduled one has counted its deployments, and while it posts.
+    for is_running in [false, true] {
+        let scene = Scene::settled().await;
+        scene.partner.publish(&Publication::live("1.5.0", RESTART));
+        scene.look().await;
+        let parked = scene.newest().await;
+        assert_eq!(scene.rollouts().await[0], "1.5.0 live paused");
+        scene.world.advance(Duration::from_secs(1));
+        let due = Some(scene.world.now());
+        assert_eq!(invoke_timer(&scene.handler(), "ScheduledRefresh", due).await, StatusCode::OK);
+        let scheduled = scene.newest().await;
+        if is_running {
+            scene.world.run_due().await;
+        }
+        let (status, _) = scene.world.post(&format!("/api/rollouts/{parked}/resume"), &Value::Null).await;
+        assert_eq!(status, StatusCode::OK);
+        let body = Message::PlanRollout { rollout_id: parked }.to_body();
+        assert!(invoke_message(&scene.handler(), "PlanRollout", body.as_bytes()).await.is_success());
+        scene.world.run_due().await;
+        assert_eq!(scene.rollouts().await[..2], ["1.4.0 live running", "1.5.0 live waiting"], "{is_running}");
+        let waiting = scene.world.rollout(parked).await;
+        assert!(waiting["why"].as_str().unwrap().contains(&scheduled.to_string()), "{waiting}");
+        scene.settle_all().await;
+        assert_eq!(scene.rollouts().await[..2], ["1.4.0 live completed", "1.5.0 live completed"], "{is_running}");
+        assert_eq!(scene.world.rollout(parked).await["counts"]["succeeded"], 3);
+        assert_eq!(scene.world.simulator.stats().overlapping_operations, 0);
+        assert_eq!(scene.world.simulator.refreshed_to(&application(2)).as_deref(), Some("1.5.0"));
+    }
+}
+
+#[tokio::test]
 async fn a_post_from_ci_of_a_version_that_changes_nothing_is_parked_too_and_one_by_hand_is_not() {
     let scene = Scene::settled().await;
     scene.partner.publish(&Publication::preview("1.5.0", RESTART));
@@ -530,7 +577,7 @@ async fn the_widest_difference_from_what_was_applied_with_success_counts() {
 
 #[tokio::test]
 async fn in_doubt_something_has_changed() {
-    for doubt in ["no snapshot", "unknown member", "unreadable member", "restated"] {
+    for doubt in ["no snapshot", "unreadable snapshot", "unknown member", "unreadable member", "restated"] {
         let scene = Scene::settled().await;
         let next = scene.partner.publish(&Publication::live("1.5.0", RESTART).moving());
         match doubt {
@@ -539,6 +586,7 @@ async fn in_doubt_something_has_changed() {
                 let id = scene.world.publish(by_hand).await;
                 scene.world.settle(id, HOUR).await;
             }
+            "unreadable snapshot" => scene.spoil_snapshot("1.4.0").await,
             "unknown member" => scene.partner.edit_package(&next, |package| package["somethingNew"] = json!({"x": 1})),
             "unreadable member" => {
                 scene.partner.edit_package(&next, |package| package["allowedDataActions"] = json!(7));
@@ -553,6 +601,41 @@ async fn in_doubt_something_has_changed() {
         scene.look().await;
         assert_eq!(scene.rollouts().await[0], "1.5.0 live running", "{doubt}");
     }
+}
+
+#[tokio::test]
+async fn a_member_that_nobody_knows_counts_as_changed_although_both_versions_have_it_alike() {
+    let scene = Scene::new().await;
+    let strange = |version: &str| {
+        let mut publication = Publication::live(version, RESTART);
+        publication.package["someReferences"] = json!([{"type": "Something", "value": "115"}]);
+        publication
+    };
+    scene.partner.publish(&strange("1.4.1"));
+    scene.fire().await;
+    let id = scene.world.publish(json!({"version": "1.4.1"})).await;
+    assert_eq!(scene.world.settle(id, HOUR).await["counts"]["succeeded"], 3);
+    scene.partner.publish(&strange("1.5.0"));
+    scene.look().await;
+    let rollout = scene.world.rollout(scene.newest().await).await;
+    assert_eq!(rollout["state"], "running", "{rollout}");
+    let doubts = json!(["what these members of the package mean is not known here: someReferences"]);
+    assert_eq!((&rollout["changes"]["against"], &rollout["changes"]["doubts"]), (&json!("1.4.1"), &doubts));
+}
+
+#[tokio::test]
+async fn reports_show_what_changed_between_the_versions() {
+    let scene = Scene::settled().await;
+    scene.partner.publish(&Publication::live("1.5.0", STOP));
+    scene.look().await;
+    let id = scene.newest().await;
+    let request = Request::get(format!("/api/rollouts/{id}/report?format=csv")).body(Body::empty()).unwrap();
+    let (status, text) = scene.world.request(request).await;
+    assert_eq!(status, StatusCode::OK);
+    let mut csv = csv::Reader::from_reader(text.as_bytes());
+    let at = csv.headers().unwrap().iter().position(|head| head == "changes").unwrap();
+    let told: Vec<_> = csv.records().map(|row| row.unwrap()[at].to_owned()).collect();
+    assert_eq!(told, vec![format!("since 1.4.0: + control action {STOP}; - control action {RESTART}"); 3]);
 }
 
 #[tokio::test]
@@ -599,6 +682,46 @@ async fn a_published_version_that_is_wider_than_the_wanted_one_is_reported() {
     assert_eq!(plan["versions"], json!(["1.3.0", "1.4.0"]));
     let wider = json!([{"version": "1.3.0", "allows": ["control action Microsoft.Web/*", "just-in-time access"]}]);
     assert_eq!(plan["wider"], wider);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_back_is_named_and_hides_no_other() {
+    let scene = Scene::new().await;
+    for (version, action) in [("1.2.0", STOP), ("1.3.0", "Microsoft.Web/*"), ("1.4.0", RESTART)] {
+        scene.partner.publish(&Publication::live(version, action));
+    }
+    scene.fire().await;
+    scene.spoil_snapshot("1.2.0").await;
+    scene.partner.publish(&Publication::live("1.4.1", RESTART));
+    scene.look().await;
+    assert_eq!(scene.offer().await["watch"]["trouble"], Value::Null);
+    let plan = scene.offer().await["plans"][0].clone();
+    assert_eq!(plan["versions"], json!(["1.3.0", "1.4.0", "1.4.1"]), "{plan}");
+    assert_eq!(plan["wider"][0]["version"], "1.3.0");
+    assert_eq!(plan["unreadable"].as_array().unwrap().len(), 1, "{plan}");
+    assert!(plan["unreadable"][0].as_str().unwrap().contains("0000000002"), "{plan}");
+    // Once Partner Center shows that version again, its record is written anew.
+    scene.partner.publish(&Publication::live("1.2.0", STOP));
+    scene.look().await;
+    let plan = scene.offer().await["plans"][0].clone();
+    assert_eq!((&plan["versions"][0], plan.get("unreadable")), (&json!("1.2.0"), None), "{plan}");
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_packages_is_as_long_as_partner_centers_list() {
+    let scene = Scene::new().await;
+    let instances = async || {
+        let plan = Plan::parse("fabrikam", "ledger", "standard").unwrap().0;
+        let known = document::get::<PlanWatch>(&*scene.world.store, &plan.to_string()).await.unwrap().unwrap();
+        known.value.instances.len()
+    };
+    let mut published: Vec<_> =
+        ["1.4.1", "1.4.2"].map(|version| scene.partner.publish(&Publication::live(version, RESTART))).into();
+    scene.fire().await;
+    assert_eq!(instances().await, 3);
+    scene.partner.remove(&published.remove(0));
+    scene.look().await;
+    assert_eq!(instances().await, 2);
 }
 
 #[tokio::test]

@@ -307,6 +307,10 @@ impl Engine {
                 let since = before.value.started_at;
                 return Err(SyncError::UnderWay { is_dry_run: before.value.is_dry_run, since });
             }
+            if let Some(before) = &before {
+                // Its end may have been cut off before this was done.
+                self.remove_shares(&before.value.id).await?;
+            }
             let run = SyncRun::new(now.format("%Y%m%dT%H%M%S%3fZ").to_string(), is_dry_run, now);
             let next = Versioned { value: run.clone(), etag: before.and_then(|before| before.etag) };
             if document::save(&*self.store, &next).await?.is_stored() {

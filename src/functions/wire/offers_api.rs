@@ -41,6 +41,9 @@ pub struct PlanView {
     /// told, since the permissions of the wanted version are not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wider: Option<Vec<WiderView>>,
+    /// Records of versions that cannot be read back: whether these are wider cannot be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 /// A published version that allows more than the wanted one.

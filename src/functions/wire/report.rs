@@ -16,6 +16,8 @@ use crate::store::{PageRequest, StoreError};
 
 /// How many refreshes are written at once.
 const PAGE: usize = 1_000;
+/// How much of what a version changes stands in each line of a CSV report, in characters; JSON has all of it.
+const LONGEST_CHANGES: usize = 1_000;
 
 /// Where the writing stands.
 enum Place {
@@ -114,11 +116,6 @@ fn held_by(held_by: &[HeldByView]) -> String {
     held_by.iter().map(word).collect::<Vec<_>>().join("; ")
 }
 
-fn changes(changes: &Changes) -> String {
-    let since = changes.against.map(|against| format!("since {against}"));
-    since.into_iter().chain(changes.lines()).collect::<Vec<_>>().join("; ")
-}
-
 fn lint(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -129,6 +126,19 @@ fn text<T: serde::Serialize>(value: &Option<T>) -> String {
         Some(Ok(other)) => other.to_string(),
         _ => String::new(),
     }
+}
+
+fn changes(changes: &Changes) -> String {
+    let lines = changes.lines().join("; ");
+    let mut text = match changes.against {
+        Some(against) => format!("since {against}: {lines}"),
+        None => lines,
+    };
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_CHANGES) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn record(refresh: &RefreshView) -> Vec<String> {

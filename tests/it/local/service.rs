@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use permafresh::arm::simulator::{ApplicationSpec, Simulator, SimulatorConfig};
+use permafresh::partner_center::simulator as partner_center;
 use permafresh::queue::service_bus::simulator as bus;
 use permafresh::rollout::ApplicationId;
 use serde_json::{Value, json};
@@ -52,6 +53,11 @@ impl Azure {
         });
         self.runtime.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
         format!("http://{address}")
+    }
+
+    /// A Partner Center beside it, and the authority that issues its tokens.
+    pub fn partner_center(&self) -> partner_center::Simulator {
+        self.runtime.block_on(partner_center::Simulator::start(partner_center::SimulatorConfig::default())).unwrap()
     }
 
     /// A Service Bus namespace beside it.
