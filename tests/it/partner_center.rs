@@ -147,10 +147,10 @@ async fn answers_in_the_recorded_shapes_are_understood() {
             })
             .collect();
         let expected = [
-            (Some(7), "201", live.clone()),
-            (Some(8), "202", preview.clone()),
+            (Some(7), "201", live),
+            (Some(8), "202", preview),
             (Some(9), "203", Standing::Moving),
-            (Some(10), "204", preview.clone()),
+            (Some(10), "204", preview),
         ];
         assert_eq!(said, expected);
         assert_eq!(submissions[0].published_at.unwrap().to_rfc3339(), "2026-02-03T08:15:00+00:00");
