@@ -4,7 +4,7 @@
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
 //! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`switch`] (stop and go), [`audit`] (who did what), [`telling`] (the webhook), [`dead_letters`], [`retention`],
+//! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
 //! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
 //! shows), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
 //! worth a rollout) and [`lint`] (whether its actions are real).

@@ -1,8 +1,8 @@
 //! SyncDeployments: finds deployments through what our identity can see, and doubts those that it cannot see any more.
 //!
 //! A run goes through stages, each cut into units whose end is stored, so that it goes on after any interruption: it lists
-//! the subscriptions and files them in shares; [`looking`] reads each share through Azure Resource Graph, ARM's lists and the
-//! managed resource groups; [`comparing`] walks the registry for what was not found. What is missing is never taken for gone
+//! the subscriptions and files them in shares; `looking` reads each share through Azure Resource Graph, ARM's lists and the
+//! managed resource groups; `comparing` walks the registry for what was not found. What is missing is never taken for gone
 //! here: it is read, as after a notification, and ARM's answers decide. A source that fails makes a run smaller, not wrong.
 
 mod comparing;

@@ -1,7 +1,7 @@
 //! Dashboard: one page for people, and the few behind it (design §2, §8).
 //!
-//! [`guard`] lets people in, [`load`] reads what a page shows, [`html`] makes it of that, [`pages`] puts the two together,
-//! [`commands`] does what a button asks for. A page is whole without JavaScript. With it, the script fetches the same
+//! `guard` lets people in, `load` reads what a page shows, `html` makes it of that, `pages` puts the two together,
+//! `commands` does what a button asks for. A page is whole without JavaScript. With it, the script fetches the same
 //! address every few seconds and puts in the parts that have changed: no stream, since the Functions host ends an
 //! invocation at its timeout together with the handler that serves it, and counts every second of it.
 
