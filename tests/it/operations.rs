@@ -283,6 +283,8 @@ async fn bad_windows_are_refused_with_their_line_and_an_empty_list_lifts_them() 
 async fn an_import_says_in_the_audit_list_whose_maintenance_windows_it_has_changed() {
     let world = World::new().await;
     world.deploy(3).await;
+    // Entries of the same moment have no order among them.
+    world.advance(Duration::from_secs(1));
     let windows = json!([{"days": ["sat"], "start": "22:00", "duration": "PT1H"}]);
     let rows = |windows: [&Value; 3]| {
         let row = |(number, windows): (usize, &Value)| json!({"applicationId": application(number), "maintenanceWindows": windows});

@@ -666,7 +666,7 @@ async fn the_csv_report_says_in_words_what_the_version_changes() {
     scene.world.settle(id, HOUR).await;
     let request = Request::get(format!("/api/rollouts/{id}/report?format=csv")).body(Body::empty()).unwrap();
     let (_, csv) = scene.world.request(request).await;
-    assert!(csv.contains(&format!("since 1.4.0; + control action {STOP}; - control action {RESTART}")), "{csv}");
+    assert!(csv.contains(&format!("since 1.4.0: + control action {STOP}; - control action {RESTART}")), "{csv}");
 }
 
 #[tokio::test]
