@@ -17,6 +17,10 @@ pub fn text(run: &DryRun) -> String {
     if let Some(refused) = &run.refused {
         let _ = writeln!(text, "  It would be refused: {}", plain(refused));
     }
+    for held in &run.held_by {
+        let why = held.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
+        let _ = writeln!(text, "  Nothing is posted for now ({}){why}", plain(&held.by));
+    }
     let _ = writeln!(text, "\nWould be called: {}", counted(run.called.len() as u64, "deployment"));
     let mut waves: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
     let ids: Vec<_> = run.called.iter().map(|call| call.application_id.to_string()).collect();
@@ -38,6 +42,10 @@ pub fn text(run: &DryRun) -> String {
     }));
     for (from, count) in befores {
         let _ = writeln!(text, "  {from}: {}", counted(count, "deployment"));
+    }
+    let waiting = run.called.iter().filter(|call| call.opens_at.is_some()).count();
+    if waiting > 0 {
+        let _ = writeln!(text, "  after waiting for a maintenance window: {}", counted(waiting as u64, "deployment"));
     }
     let handed: Vec<_> = run.called.iter().filter_map(|call| Some((call, call.command.as_deref()?))).collect();
     if !handed.is_empty() {
