@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use permafresh::queue::Message;
+use permafresh::queue::{Message, Outgoing};
 use serde_json::{Value, json};
 
-use crate::world::{World, application, one_wave};
+use crate::faults::{Fault, Faults, FaultyStore};
+use crate::world::{World, application, invoke_timer, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -58,6 +59,33 @@ async fn a_dead_message_is_shown_and_sent_again_and_the_tenth_death_fails_until_
     assert_eq!(status, StatusCode::OK);
     let rollout = world.settle(id, HOUR).await;
     assert_eq!((&rollout["state"], &rollout["counts"]["succeeded"]), (&json!("completed"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_dead_message_that_cannot_be_noted_holds_back_no_other() {
+    let world = World::new().await;
+    let nobody = Message::Refresh {
+        rollout_id: "01900000-0000-7000-8000-000000000000".parse().unwrap(),
+        key: application(0).key(),
+    };
+    let message = |id: &str, body: String| Outgoing { id: id.into(), body, due: None };
+    let messages = [message("first", nobody.to_body()), message("second", "nonsense".into())];
+    world.queue.send("refreshes", &messages).await.unwrap();
+    let_die(&world, "refreshes").await;
+    let faults = Faults::new(Fault::OutageOf { name: "refresh", after: 0 });
+    let broken = world.handler(FaultyStore::over(&world.store, &faults), world.queue.clone());
+    invoke_timer(&broken, "PollOperations", None).await;
+    let problems = async || {
+        let entries = dead_entries(&world).await;
+        entries.iter().map(|entry| entry["problem"].as_str().unwrap().split(':').next().unwrap().to_owned()).collect()
+    };
+    let noted: Vec<String> = problems().await;
+    assert_eq!(noted, ["second"]);
+    world.advance(MINUTE);
+    world.tick().await;
+    let noted: Vec<String> = problems().await;
+    assert_eq!(noted.len(), 2, "{noted:?}");
+    world.assert_no_dead_letters().await;
 }
 
 #[tokio::test]
