@@ -7,10 +7,12 @@ use permafresh::queue::{Message, Outgoing};
 use serde_json::{Value, json};
 
 use crate::faults::{Fault, Faults, FaultyStore};
+use crate::faulty_queue::FaultyQueue;
 use crate::world::{World, application, invoke_timer, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Delivers everything that is due on a queue until it is dead.
 async fn let_die(world: &World, queue: &str) {
@@ -140,4 +142,20 @@ async fn what_is_no_message_of_ours_is_noted_and_taken_away() {
     problems.sort();
     assert_eq!(problems, ["share", "stray"]);
     world.assert_no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_slow_to_show_its_dead_letters_holds_up_no_operation() {
+    let mut world = World::new().await;
+    world.deploy(1).await;
+    let queue = FaultyQueue::new(world.queue.clone());
+    queue.slow_down(&world.clock);
+    world.replace_handler(world.handler(world.store.clone(), queue));
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    world.deliver().await;
+    world.advance(15 * SECOND);
+    let began = world.now();
+    world.tick().await;
+    assert_eq!(world.refreshes(id).await[0]["polls"], 1);
+    assert!(world.now() >= began + 2 * MINUTE, "it was slow");
 }
