@@ -42,11 +42,15 @@ impl Engine {
     }
 
     async fn take_note_of(&self, queue: &str) -> Result<(), EngineError> {
+        let mut result = Ok(());
         for (letter, token) in self.queue.take_dead_letters(queue, AT_ONCE).await? {
-            self.bury(queue, &letter).await?;
-            self.queue.remove_dead_letters(queue, &[token]).await?;
+            // One that cannot be noted now stays, and holds back no other.
+            match self.bury(queue, &letter).await {
+                Ok(()) => _ = self.queue.remove_dead_letters(queue, &[token]).await?,
+                Err(error) => result = Err(error),
+            }
         }
-        Ok(())
+        result
     }
 
     /// Everything that follows from a dead letter; done twice it is done once.

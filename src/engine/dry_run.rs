@@ -1,8 +1,10 @@
 //! A dry run: who a publish would call, in which wave, and who would be skipped and why. Writes nothing.
 
+use std::collections::HashSet;
+
 use super::publish::PublishError;
 use super::{Engine, EngineError};
-use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::lint::Finding;
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{ApplicationId, HandOver, OfferPublish, SkipReason, Strategy, Timestamp, Version, Way};
@@ -64,10 +66,10 @@ impl Engine {
         }
         let configured = self.configured_ways(Some(&publish.plan));
         let policy = &self.config.policy;
-        let previews = self.previews(&publish.plan);
-        let named = match &publish.strategy.canaries {
+        let circle = Circle::of(publish, self.previews(&publish.plan));
+        let named: HashSet<_> = match &publish.strategy.canaries {
             Canaries::Named(ids) => ids.iter().map(ApplicationId::key).collect(),
-            Canaries::Count(_) => Vec::new(),
+            Canaries::Count(_) => HashSet::new(),
         };
         let (mut first, mut others, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
         let mut page = PageRequest { continuation: None, top: 1_000 };
@@ -76,7 +78,7 @@ impl Engine {
             for deployment in deployments.items {
                 let deployment = deployment.value;
                 let version_before = deployment.known_version();
-                let eligibility = eligibility(&deployment, publish, previews, now);
+                let eligibility = circle.eligibility(&deployment, now);
                 let opens_at = deployment.opens_at(now);
                 let way = deployment.ways.order(configured, now).first().copied().unwrap_or(Way::HandOver);
                 let member = Member { application_id: deployment.application_id, version_before };

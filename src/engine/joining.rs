@@ -70,14 +70,16 @@ impl Engine {
         Err(EngineError::Contended { what: format!("the late joiner {}", joiner.key) })
     }
 
-    /// Looks at every late joiner.
+    /// Looks at every late joiner whose time has come.
     pub(super) async fn look_after_joiners(&self) -> Result<(), EngineError> {
+        let now = self.now();
         let mut plans: HashMap<Plan, Hosting> = HashMap::new();
         let mut request = PageRequest { continuation: None, top: PAGE };
         loop {
             let page = document::page::<Joiner>(self.store(), "", &request).await?;
             let mut by_plan: HashMap<Plan, Vec<Versioned<Joiner>>> = HashMap::new();
-            for joiner in page.items {
+            // One whose hold goes on for weeks is not read at every tick.
+            for joiner in page.items.into_iter().filter(|joiner| joiner.value.is_due(now)) {
                 by_plan.entry(joiner.value.plan.clone()).or_default().push(joiner);
             }
             for (plan, joiners) in by_plan {

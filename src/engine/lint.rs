@@ -124,7 +124,7 @@ impl Engine {
             // Saved with what comes next.
             return Ok(false);
         }
-        if self.store.save_rollout(rollout).await?.is_stored() {
+        if self.save_rollout(rollout).await?.is_stored() {
             info!(rollout.id = %id, "Rollout {id} is paused before anybody was called: the lint rejects its version");
         }
         Ok(true)

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use super::{Engine, EngineError, refresh_message};
 use crate::rollout::OfferPublish;
-use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
     ApplicationId, Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally,
@@ -73,13 +73,11 @@ impl Engine {
         if publish.audience == Audience::All {
             return Ok(self.store.count_deployments(&publish.plan).await?);
         }
-        let previews = self.previews(&publish.plan);
+        let circle = Circle::of(publish, self.previews(&publish.plan));
         let (mut count, mut cursor) = (0, None);
         loop {
             let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
-            count +=
-                page.iter().filter(|d| eligibility(d, publish, previews, self.now()) != Eligibility::Outside).count()
-                    as u64;
+            count += page.iter().filter(|d| circle.eligibility(d, self.now()) != Eligibility::Outside).count() as u64;
             match page.last() {
                 Some(last) if page.len() == PAGE => cursor = Some(last.key.clone()),
                 _ => return Ok(count),
@@ -91,33 +89,42 @@ impl Engine {
         let tally = self.store.tally(rollout.value.id).await?;
         let (mut wanted, mut places) =
             (rollout.value.wanted_members(&tally), self.places(&rollout.value, &tally).await?);
-        if let Some(named) = self.unplanned_named_canaries(&rollout.value, &tally).await? {
-            self.plan_deployments(&rollout.value, &named, &mut places, now).await?;
+        let circle = Circle::of(&rollout.value.publish, self.previews(&rollout.value.publish.plan));
+        if let Some(named) = self.unplanned_named_canaries(&rollout.value).await? {
+            self.plan_deployments(&rollout.value, &circle, &named, &mut places, now).await?;
             rollout.value.walk.wave_is_planned = true;
             rollout.value.walk.moved_at = Some(now);
             self.save_rollout(&mut rollout).await?;
             return Ok(());
         }
+        let mut looked_at = 0;
         // Not a whole page for one canary, and some more than wanted for those that are skipped or not meant.
-        let at_most = usize::try_from(wanted.saturating_mul(4)).unwrap_or(PAGE).clamp(1, PAGE);
-        let deployments = self
-            .store
-            .deployments_after(&rollout.value.publish.plan, rollout.value.walk.cursor.as_ref(), at_most)
-            .await?;
-        let mut rest = deployments.as_slice();
-        while wanted > 0 && !rest.is_empty() {
-            let take = usize::try_from(wanted).unwrap_or(usize::MAX).min(rest.len());
-            let (now_planned, later) = rest.split_at(take);
-            self.plan_deployments(&rollout.value, now_planned, &mut places, now).await?;
-            rest = later;
-            if let Some(last) = now_planned.last() {
-                rollout.value.walk.cursor = Some(last.key.clone());
+        let mut at_most = usize::try_from(wanted.saturating_mul(4)).unwrap_or(PAGE).clamp(1, PAGE);
+        loop {
+            let deployments = self
+                .store
+                .deployments_after(&rollout.value.publish.plan, rollout.value.walk.cursor.as_ref(), at_most)
+                .await?;
+            let mut rest = deployments.as_slice();
+            while wanted > 0 && !rest.is_empty() {
+                let (now_planned, later) = rest.split_at(reach(&rollout.value, &circle, rest, wanted, now));
+                self.plan_deployments(&rollout.value, &circle, now_planned, &mut places, now).await?;
+                rest = later;
+                if let Some(last) = now_planned.last() {
+                    rollout.value.walk.cursor = Some(last.key.clone());
+                }
+                rollout.value.walk.walked += now_planned.len() as u64;
+                // Counted anew, since those planned by an earlier try take no place in the wave.
+                wanted = rollout.value.wanted_members(&self.store.tally(rollout.value.id).await?);
             }
-            rollout.value.walk.walked += now_planned.len() as u64;
-            // Counted anew, since those planned by an earlier try, skipped or not meant take no place in the wave.
-            wanted = rollout.value.wanted_members(&self.store.tally(rollout.value.id).await?);
+            rollout.value.walk.is_over = rest.is_empty() && deployments.len() < at_most;
+            looked_at += deployments.len();
+            if wanted == 0 || rollout.value.walk.is_over || looked_at >= PAGE {
+                break;
+            }
+            // Few of those were any good, so there may be many more of them.
+            at_most = at_most.saturating_mul(4).min(PAGE - looked_at);
         }
-        rollout.value.walk.is_over = rest.is_empty() && deployments.len() < at_most;
         rollout.value.walk.wave_is_planned = wanted == 0 || rollout.value.walk.is_over;
         rollout.value.walk.moved_at = Some(now);
         let goes_on = !rollout.value.walk.wave_is_planned;
@@ -131,14 +138,11 @@ impl Engine {
         if goes_on { self.send_planning_message(&rollout.value).await } else { Ok(()) }
     }
 
-    /// The named canaries, if the first wave is theirs and nobody has planned it yet.
-    async fn unplanned_named_canaries(
-        &self,
-        rollout: &Rollout,
-        tally: &Tally,
-    ) -> Result<Option<Vec<Deployment>>, EngineError> {
+    /// The named canaries, while the first wave is theirs: all of them, since an earlier try may have been cut off after some,
+    /// and nobody else is to go first in the place of the others.
+    async fn unplanned_named_canaries(&self, rollout: &Rollout) -> Result<Option<Vec<Deployment>>, EngineError> {
         let Canaries::Named(ids) = &rollout.publish.strategy.canaries else { return Ok(None) };
-        if !rollout.is_canary_wave() || rollout.stand_ins > 0 || tally.count(|_| true) > 0 || ids.is_empty() {
+        if !rollout.is_canary_wave() || rollout.stand_ins > 0 || ids.is_empty() {
             return Ok(None);
         }
         let keys: Vec<_> = ids.iter().map(ApplicationId::key).collect();
@@ -150,12 +154,12 @@ impl Engine {
     async fn plan_deployments(
         &self,
         rollout: &Rollout,
+        circle: &Circle<'_>,
         deployments: &[Deployment],
         places: &mut u64,
         now: Timestamp,
     ) -> Result<(), EngineError> {
         let publish = &rollout.publish;
-        let previews = self.previews(&publish.plan);
         let mut refreshes = Vec::with_capacity(deployments.len());
         let mut messages = Vec::new();
         for deployment in deployments {
@@ -163,7 +167,7 @@ impl Engine {
                 version_before: deployment.known_version(),
                 ..Refresh::planned(rollout.id, deployment.application_id.clone(), publish.version, rollout.wave)
             };
-            let event = match eligibility(deployment, publish, previews, now) {
+            let event = match circle.eligibility(deployment, now) {
                 Eligibility::Outside => continue,
                 Eligibility::Skipped(why) => Some(Event::Skip { why }),
                 Eligibility::Member if *places > 0 => {
@@ -257,4 +261,15 @@ impl Engine {
             .collect();
         self.send_refresh_messages(&sent).await
     }
+}
+
+/// How many of `deployments` it takes for so many members of the wave; all of them if they do not suffice.
+fn reach(rollout: &Rollout, circle: &Circle<'_>, deployments: &[Deployment], wanted: u64, now: Timestamp) -> usize {
+    let takes_a_place = |deployment: &Deployment| rollout.takes_a_place(circle.eligibility(deployment, now));
+    let mut members = 0;
+    let last = deployments.iter().position(|deployment| {
+        members += u64::from(takes_a_place(deployment));
+        members == wanted
+    });
+    last.map_or(deployments.len(), |last| last + 1)
 }

@@ -171,8 +171,9 @@ impl Engine {
             return Ok(exact);
         }
         let Some(holder) = self.store.key_holder(&keys.joining).await? else { return Ok(None) };
+        // A rollout that was not stored yet is this one, too: both are of the same content at the same time.
         let rollout = self.store.rollout(holder.rollout_id).await?;
-        let names_none = rollout.is_some_and(|rollout| rollout.value.publish.submission_id.is_none());
+        let names_none = rollout.is_none_or(|rollout| rollout.value.publish.submission_id.is_none());
         if names_none && holder.at + JOINING_WINDOW >= now {
             // From now on this submission's key finds it without the window.
             self.store.claim_key(&keys.exact, &holder).await?;

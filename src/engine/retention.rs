@@ -1,5 +1,5 @@
 //! Retention: what is older than `RETENTION_DAYS` goes, a bounded piece at a time, so that no tick is held up: ended rollouts
-//! with their refreshes, claims, the audit list, and what throttles and queues remember. A deployment's last success is kept
+//! with their refreshes, courses and changes, claims, the audit list, and what throttles and queues remember. A deployment's last success is kept
 //! with the deployment, and stays.
 
 use std::sync::PoisonError;
@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::audit::{AuditEntry, day_of, day_prefix};
 use super::{Engine, EngineError};
-use crate::rollout::Timestamp;
+use crate::rollout::{Changes, Course, Timestamp};
 use crate::store::document::{self, Document};
 use crate::store::{PageRequest, Versioned};
 
@@ -105,6 +105,9 @@ impl Engine {
                     return Ok(false);
                 }
             }
+            // Before the rollout, since nobody finds them without it.
+            document::forget::<Course>(&*self.store, &id.to_string()).await?;
+            document::forget::<Changes>(&*self.store, &id.to_string()).await?;
             if self.store.remove_rollout(&rollout).await?.is_stored() {
                 info!(rollout.id = %id, "Rollout {id} is older than what is kept, and is forgotten");
             }

@@ -93,7 +93,9 @@ impl Engine {
             warn!(rollout.id = %id, deployment.key = %key, "A message names a refresh of rollout {id} that is not stored");
             return Ok(None);
         };
-        if !matches!(refresh.value.state, RefreshState::Queued { .. }) {
+        let RefreshState::Queued { due, .. } = refresh.value.state else { return Ok(None) };
+        if due.is_some_and(|due| due > now) {
+            // An old message: the one for that time is on its way, and ARM may have named it.
             return Ok(None);
         }
         let deployment = deployment.into_iter().flatten().next().map(|deployment| deployment.value);

@@ -39,8 +39,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const LOST_AFTER: Duration = Duration::from_secs(2 * 60);
 /// How old a note of something that is not stored has to be before it is dropped: longer than a write may take.
 const NEVER_CAME: Duration = Duration::from_secs(10 * 60);
-/// How many lost notes one tick looks after.
+/// After how many lost notes one tick leaves the rest to the next.
 const AT_ONCE: usize = 100;
+/// How many notes are read at once.
+const PAGE: usize = 100;
 
 /// That there is something to tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,14 +210,23 @@ impl Engine {
             return Ok(());
         }
         let now = self.now();
-        let notes = document::page::<Note>(&*self.store, "", &PageRequest { continuation: None, top: AT_ONCE }).await?;
-        for known in notes.items.into_iter().filter(|known| known.value.due + LOST_AFTER <= now) {
-            let again = Note { due: now, resend: known.value.resend + 1, ..known.value.clone() };
-            if document::save(&*self.store, &known.with(again.clone())).await?.is_stored() {
-                self.send_note(&again).await;
+        let mut request = PageRequest { continuation: None, top: PAGE };
+        let mut sent = 0;
+        loop {
+            let notes = document::page::<Note>(&*self.store, "", &request).await?;
+            for known in notes.items.into_iter().filter(|known| known.value.due + LOST_AFTER <= now) {
+                let again = Note { due: now, resend: known.value.resend + 1, ..known.value.clone() };
+                if document::save(&*self.store, &known.with(again.clone())).await?.is_stored() {
+                    self.send_note(&again).await;
+                    sent += 1;
+                }
+            }
+            match notes.next {
+                // Those that wait for their next try may be many, and stand before one that is lost.
+                Some(next) if sent < AT_ONCE => request.continuation = Some(next),
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// The event as the receiver gets it; `None` where what it tells of is not stored.

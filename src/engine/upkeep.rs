@@ -27,13 +27,10 @@ impl Engine {
     /// One tick of the timer: goes on, sleeping until the next due time, until nothing falls due before `next_tick` or
     /// [`TICK`] has passed.
     pub async fn tick(&self, next_tick: Timestamp) -> Result<(), EngineError> {
-        let end = self.now() + TICK;
-        let forgotten = self.store.wake_forgotten(self.now()).await?;
-        if forgotten > 0 {
-            warn!("{forgotten} records were overdue for long and are looked at again");
-        }
-        // None of these holds up the rollouts: what fails here is done by a later tick.
+        // None of these holds up the rollouts: what fails here is done by a later tick. First, since a dead letter counts only
+        // while its message is awaited.
         let aside = [
+            ("find what was forgotten", self.find_forgotten().await),
             ("take note of dead letters", self.take_note_of_dead_letters().await),
             ("tell people", self.send_lost_notes().await),
             ("forget what is old", self.forget_old().await),
@@ -45,7 +42,16 @@ impl Engine {
                 warn!("This tick could not {what}: {error}");
             }
         }
-        self.follow_up_to(end, next_tick).await
+        // From here on, so that what was slow took nothing of the time for the rollouts.
+        self.follow_up_to(self.now() + TICK, next_tick).await
+    }
+
+    async fn find_forgotten(&self) -> Result<(), EngineError> {
+        let forgotten = self.store.wake_forgotten(self.now()).await?;
+        if forgotten > 0 {
+            warn!("{forgotten} records were overdue for long and are looked at again");
+        }
+        Ok(())
     }
 
     /// Follows what is due and keeps rollouts up, until nothing is due before `next_tick` or `end` has come.

@@ -5,7 +5,7 @@
 
 use super::{Engine, EngineError};
 use crate::rollout::changes::Baselines;
-use crate::rollout::eligibility::{Eligibility, eligibility};
+use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::lifecycle::Vetting;
 use crate::rollout::refresh::SkipReason;
 use crate::rollout::{Changes, Purpose, Rollout, RolloutId};
@@ -44,12 +44,12 @@ impl Engine {
         let Some(after) = published::snapshot(self.store(), &publish.plan, publish.version).await? else {
             return Ok(None);
         };
-        let previews = self.previews(&publish.plan);
+        let circle = Circle::of(publish, self.previews(&publish.plan));
         let (mut baselines, mut cursor) = (Baselines::new(), None);
         loop {
             let page = self.store.deployments_after(&publish.plan, cursor.as_ref(), PAGE).await?;
             for deployment in &page {
-                match eligibility(deployment, publish, previews, self.now()) {
+                match circle.eligibility(deployment, self.now()) {
                     Eligibility::Outside
                     | Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::Gone | SkipReason::Deleting) => {}
                     Eligibility::Member | Eligibility::Skipped(_) => {

@@ -106,8 +106,8 @@ impl Engine {
             let known = known.unwrap_or_else(|| Versioned::new(OfferWatch::new(&offer.publisher, &offer.offer)));
             offers.push((offer, known));
         }
-        // Those that were left out the last time come first.
-        offers.sort_by_key(|(_, known)| known.value.looked_at);
+        // Those that were left out the last time come first; one that fails, and slowly, does not.
+        offers.sort_by_key(|(_, known)| known.value.tried_at);
         for (offer, known) in offers {
             if self.now() >= end {
                 warn!("Partner Center is slow: the other offers are looked at in the next run");

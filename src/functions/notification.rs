@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::Query;
+use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,12 +22,6 @@ use crate::rollout::{ApplicationId, Plan, Timestamp};
 
 /// The largest notification that is read; Azure's are below 4 KB.
 pub const BODY_LIMIT: usize = 1024 * 1024;
-
-/// The query: the guard that the publisher put into the notification endpoint's URL.
-#[derive(Deserialize)]
-pub struct Guard {
-    sig: Option<String>,
-}
 
 /// The body. Only what is needed is required; what Azure leaves out, adds or spells oddly is tolerated, since a refused
 /// notification is never sent again (contracts/arm.md §3.1).
@@ -56,25 +51,36 @@ struct BodyError {
 }
 
 /// One notification.
-pub async fn post(Extension(app): Extension<Arc<App>>, Query(guard): Query<Guard>, body: Bytes) -> Response {
-    match receive(&app, guard.sig.as_deref(), &body).await {
+pub async fn post(Extension(app): Extension<Arc<App>>, RawQuery(query): RawQuery, body: Bytes) -> Response {
+    match receive(&app, query.as_deref().unwrap_or_default(), &body).await {
         Ok(()) => StatusCode::OK.into_response(),
         Err(problem) => problem.into_response(),
     }
 }
 
-async fn receive(app: &App, sig: Option<&str>, body: &Bytes) -> Result<(), Problem> {
+async fn receive(app: &App, query: &str, body: &Bytes) -> Result<(), Problem> {
     if app.notification_sigs.is_empty() {
         return Err(problem::not_configured("notifications are refused: set NOTIFICATION_SIG"));
     }
-    let sig = sig.unwrap_or_default().as_bytes();
-    let is_known =
-        app.notification_sigs.iter().fold(false, |known, accepted| known | bool::from(accepted.as_bytes().ct_eq(sig)));
-    if !is_known {
+    let readings = guard(query)?;
+    let pairs = app.notification_sigs.iter().flat_map(|accepted| readings.iter().map(move |sig| (accepted, sig)));
+    if !pairs.fold(false, |known, (accepted, sig)| known | bool::from(accepted.as_bytes().ct_eq(sig))) {
         return Err(problem::unauthorized("the query parameter sig is missing or wrong"));
     }
     let notification = parse(body, app.engine.now())?;
     Ok(app.engine.notify(notification).await?)
+}
+
+/// The guard that the publisher put into the notification endpoint's URL, in every way it can be read: as it stands there, and
+/// decoded, a plus sign being one or a blank. For publishers paste what a generator gave them, base64 more often than not.
+fn guard(query: &str) -> Result<[Vec<u8>; 3], Problem> {
+    let mut sigs = query.split('&').filter_map(|pair| pair.strip_prefix("sig="));
+    let sig = sigs.next().unwrap_or_default();
+    if sigs.next().is_some() {
+        return Err(problem::invalid_field("sig", "it is there twice"));
+    }
+    let decoded = |text: &str| percent_decode_str(text).collect();
+    Ok([sig.as_bytes().to_vec(), decoded(sig), decoded(&sig.replace('+', " "))])
 }
 
 fn parse(body: &Bytes, now: Timestamp) -> Result<Notification, Problem> {

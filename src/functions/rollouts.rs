@@ -7,6 +7,7 @@ use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use futures_util::future::try_join_all;
 use serde::Deserialize;
 
 use super::wire::api::{HeldByView, LastGoodView, Page, Problem, RefreshView, RefreshWord, RolloutView};
@@ -20,15 +21,19 @@ use crate::engine::audit::Act;
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
 
+/// How many rollouts of a list are counted at once; in Azure each is sixteen requests.
+const COUNTED_AT_ONCE: usize = 8;
+
 /// `GET /api/rollouts`, the newest first.
 pub async fn list(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
     let page = app.engine.store().rollouts(&query.page_request()?).await?;
+    let held_by = held_by(&app).await?;
     let mut value = Vec::with_capacity(page.items.len());
-    for rollout in &page.items {
-        value.push(view(&app, rollout).await?);
+    for rollouts in page.items.chunks(COUNTED_AT_ONCE) {
+        value.extend(try_join_all(rollouts.iter().map(|rollout| view(&app, rollout, &held_by))).await?);
     }
     Ok(Json(Page { value, next_link: page.next.map(|next| list::next_link("/api/rollouts", &[], &query, &next)) }))
 }
@@ -128,7 +133,7 @@ pub async fn command(
     let id = rollout_id(&id)?;
     let command = command_request::with_actor(command, query, &body)?;
     let rollout = carry_out(&app, caller.who(), id, command).await?;
-    Ok(Json(view(&app, &rollout).await?))
+    Ok(Json(view(&app, &rollout, &held_by(&app).await?).await?))
 }
 
 /// Carries a command out, and notes in the audit list who gave it.
@@ -200,13 +205,14 @@ async fn stored(app: &App, id: RolloutId) -> Result<RolloutView, Problem> {
 pub async fn find(app: &App, id: RolloutId) -> Result<Option<RolloutView>, EngineError> {
     let Some(rollout) = app.engine.store().rollout(id).await? else { return Ok(None) };
     let changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
-    Ok(Some(RolloutView { changes, ..view(app, &rollout.value).await? }))
+    let held_by = held_by(app).await?;
+    Ok(Some(RolloutView { changes, ..view(app, &rollout.value, &held_by).await? }))
 }
 
-async fn view(app: &App, rollout: &Rollout) -> Result<RolloutView, EngineError> {
+async fn view(app: &App, rollout: &Rollout, held_by: &[HeldByView]) -> Result<RolloutView, EngineError> {
     let mut view = views::rollout(rollout, &app.engine.store().tally(rollout.id).await?);
     if !rollout.state.is_ended() {
-        view.held_by = held_by(app).await?;
+        view.held_by = held_by.to_vec();
     }
     Ok(view)
 }

@@ -110,7 +110,8 @@ impl HostJson {
     pub fn load(script_root: &Path, settings: &AppSettings) -> Result<Self, ConfigError> {
         let path = script_root.join("host.json");
         let text = std::fs::read(&path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })?;
-        let mut json = serde_json::from_slice(&text).map_err(|source| ConfigError::NotJson { path, source })?;
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+        let mut json = serde_json::from_slice(text).map_err(|source| ConfigError::NotJson { path, source })?;
         settings.lay_over(&mut json);
         Self::read(&json, script_root)
     }
@@ -307,6 +308,16 @@ mod tests {
         assert_eq!(host.service_bus.max_auto_lock_renewal, Duration::from_secs(300));
         assert_eq!(host.handler.working_directory, Path::new("/app/."));
         assert_eq!((host.handler.arguments.as_str(), host.handler_port), ("", None));
+    }
+
+    #[test]
+    fn a_byte_order_mark_as_editors_write_it_is_passed_over() {
+        let folder = tempfile::tempdir().expect("temporary folders can be made");
+        let text =
+            "\u{feff}{\"version\": \"2.0\", \"customHandler\": {\"description\": {\"defaultExecutablePath\": \"h\"}}}";
+        std::fs::write(folder.path().join("host.json"), text).expect("the folder is ours");
+        let host = HostJson::load(folder.path(), &AppSettings::default()).expect("the host reads it too");
+        assert_eq!(host.handler.executable, "h");
     }
 
     #[test]

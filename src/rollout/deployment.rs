@@ -212,12 +212,15 @@ impl Deployment {
         openness::opens_at(&self.maintenance_windows, now)
     }
 
-    /// Notes how a refresh ended; whether that was news. The same end twice changes nothing, and an older success does not
-    /// take the place of a newer one. The last success of each version is forgotten last, since a repair looks for it.
+    /// Notes how a refresh ended; whether that was news. The same end twice changes nothing, a success takes the place of
+    /// another end of the same try, and an older success does not take the place of a newer one. The last success of each version is forgotten last, since a repair looks for it.
     pub fn note_past(&mut self, past: &PastRefresh) -> bool {
         let is_known = |known: &PastRefresh| (known.rollout_id, known.generation) == (past.rollout_id, past.generation);
-        if self.history.iter().any(is_known) {
-            return false;
+        match self.history.iter().position(is_known) {
+            // It was noted before the refresh itself could be written, which was then posted again.
+            Some(at) if past.has_succeeded() && !self.history[at].has_succeeded() => _ = self.history.remove(at),
+            Some(_) => return false,
+            None => {}
         }
         let place = self.history.partition_point(|known| known.at <= past.at);
         self.history.insert(place, past.clone());
@@ -306,6 +309,18 @@ mod tests {
         assert_eq!(deployment.applied.as_ref().unwrap().version.to_string(), "1.5.0");
         let good = |bad: &str| deployment.last_good_before(bad.parse().unwrap()).map(|past| past.version.to_string());
         assert_eq!((good("1.5.0").as_deref(), good("1.6.0").as_deref()), (Some("1.4.0"), Some("1.5.0")));
+    }
+
+    #[test]
+    fn a_success_counts_although_another_end_of_the_same_try_was_noted_before() {
+        let mut deployment = deployment();
+        let failed = PastResult::Failed { code: "PolicyViolation".into() };
+        assert!(deployment.note_past(&past(1, "1.5.0", failed.clone())));
+        let succeeded = PastRefresh { at: past(2, "1.5.0", SUCCEEDED).at, ..past(1, "1.5.0", SUCCEEDED) };
+        assert!(deployment.note_past(&succeeded), "its refresh could not be written at first, and was posted again");
+        assert_eq!((deployment.history.len(), deployment.applied.as_ref().unwrap().at), (1, succeeded.at));
+        assert!(!deployment.note_past(&past(1, "1.5.0", failed)), "and no late failure takes it back");
+        assert!(!deployment.note_past(&succeeded));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Who belongs to a rollout: one deployment against one publish.
 
+use std::collections::HashSet;
+
 use super::deployment::{Deployment, Readiness};
 use super::refresh::SkipReason;
 use super::strategy::Canaries;
-use super::{ApplicationId, Audience, OfferPublish, Purpose, Timestamp};
+use super::{ApplicationId, Audience, DeploymentKey, OfferPublish, Purpose, Timestamp};
 
 /// What a deployment is to a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,46 +18,63 @@ pub enum Eligibility {
     Outside,
 }
 
-/// What `deployment` is to `publish`. `previews` are the applications that count as preview purchases whatever they were
-/// bought as (`OFFERS.previewApplications`).
-pub fn eligibility(
-    deployment: &Deployment,
-    publish: &OfferPublish,
-    previews: &[ApplicationId],
-    now: Timestamp,
-) -> Eligibility {
-    if deployment.gone_since.is_some() || deployment.plan.as_ref() != Some(&publish.plan) {
-        return Eligibility::Outside;
+/// Whom a publish is meant for, its lists sorted out once: it is asked about every deployment of a plan.
+#[derive(Debug)]
+pub struct Circle<'p> {
+    publish: &'p OfferPublish,
+    scope: HashSet<DeploymentKey>,
+    /// Who counts as a preview purchase; empty where nobody has to be one.
+    previews: HashSet<DeploymentKey>,
+}
+
+impl<'p> Circle<'p> {
+    /// The circle of `publish`. `previews` are the applications that count as preview purchases whatever they were bought as
+    /// (`OFFERS.previewApplications`).
+    pub fn of(publish: &'p OfferPublish, previews: &[ApplicationId]) -> Self {
+        let mut circle =
+            Self { publish, scope: publish.scope.iter().map(ApplicationId::key).collect(), previews: HashSet::new() };
+        if publish.audience == Audience::Preview {
+            circle.previews.extend(previews.iter().map(ApplicationId::key));
+            if let Canaries::Named(ids) = &publish.strategy.canaries {
+                circle.previews.extend(ids.iter().map(ApplicationId::key));
+            }
+        }
+        circle
     }
-    let named = |ids: &[ApplicationId]| ids.iter().any(|id| id.key() == deployment.key);
-    if !publish.scope.is_empty() && !named(&publish.scope) {
-        return Eligibility::Outside;
-    }
-    if publish.audience == Audience::Preview && !deployment.preview && !named(previews) {
-        let is_canary = matches!(&publish.strategy.canaries, Canaries::Named(ids) if named(ids));
-        if !is_canary {
+
+    /// What `deployment` is to the publish.
+    pub fn eligibility(&self, deployment: &Deployment, now: Timestamp) -> Eligibility {
+        let publish = self.publish;
+        if deployment.gone_since.is_some() || deployment.plan.as_ref() != Some(&publish.plan) {
             return Eligibility::Outside;
         }
-    }
-    match deployment.readiness() {
-        Readiness::Leaving => return Eligibility::Skipped(SkipReason::Deleting),
-        Readiness::NotReady => return Eligibility::Skipped(SkipReason::NotReady),
-        // What ARM answers to the check is known when its turn comes.
-        Readiness::Ready | Readiness::Uncertain => {}
-    }
-    if !deployment.confirmed {
-        return Eligibility::Skipped(SkipReason::Unconfirmed);
-    }
-    let applied = deployment.applied.as_ref().map(|applied| applied.version);
-    match publish.purpose {
-        // A preview of a newer version is no drift.
-        Purpose::Scheduled if deployment.preview && applied > Some(publish.version) => {
-            Eligibility::Skipped(SkipReason::NewerApplied)
+        if !self.scope.is_empty() && !self.scope.contains(&deployment.key) {
+            return Eligibility::Outside;
         }
-        Purpose::Repair | Purpose::Scheduled => touchable(deployment, now),
-        _ if applied == Some(publish.version) => Eligibility::Skipped(SkipReason::AlreadyApplied),
-        Purpose::RollOut if applied > Some(publish.version) => Eligibility::Skipped(SkipReason::NewerApplied),
-        Purpose::RollOut | Purpose::Restore => touchable(deployment, now),
+        let is_preview = deployment.preview || self.previews.contains(&deployment.key);
+        if publish.audience == Audience::Preview && !is_preview {
+            return Eligibility::Outside;
+        }
+        match deployment.readiness() {
+            Readiness::Leaving => return Eligibility::Skipped(SkipReason::Deleting),
+            Readiness::NotReady => return Eligibility::Skipped(SkipReason::NotReady),
+            // What ARM answers to the check is known when its turn comes.
+            Readiness::Ready | Readiness::Uncertain => {}
+        }
+        if !deployment.confirmed {
+            return Eligibility::Skipped(SkipReason::Unconfirmed);
+        }
+        let applied = deployment.applied.as_ref().map(|applied| applied.version);
+        match publish.purpose {
+            // A preview of a newer version is no drift.
+            Purpose::Scheduled if deployment.preview && applied > Some(publish.version) => {
+                Eligibility::Skipped(SkipReason::NewerApplied)
+            }
+            Purpose::Repair | Purpose::Scheduled => touchable(deployment, now),
+            _ if applied == Some(publish.version) => Eligibility::Skipped(SkipReason::AlreadyApplied),
+            Purpose::RollOut if applied > Some(publish.version) => Eligibility::Skipped(SkipReason::NewerApplied),
+            Purpose::RollOut | Purpose::Restore => touchable(deployment, now),
+        }
     }
 }
 
@@ -66,13 +85,21 @@ fn touchable(deployment: &Deployment, now: Timestamp) -> Eligibility {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::publish::Supersede;
-    use crate::rollout::{Applied, Hold, Plan, RolloutId, Strategy, Target, Timestamp};
+    use crate::rollout::{Applied, Hold, RolloutId, Strategy, Target};
 
     const ID: &str = "/subscriptions/a1000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger";
 
     fn now() -> Timestamp {
         "2026-03-10T12:00:00Z".parse().unwrap()
+    }
+
+    fn eligibility(
+        deployment: &Deployment,
+        publish: &OfferPublish,
+        previews: &[ApplicationId],
+        now: Timestamp,
+    ) -> Eligibility {
+        Circle::of(publish, previews).eligibility(deployment, now)
     }
 
     const MOMENT: std::time::Duration = std::time::Duration::from_millis(1);
@@ -82,20 +109,7 @@ mod tests {
     }
 
     fn publish() -> OfferPublish {
-        OfferPublish {
-            plan: Plan::parse("fabrikam", "ledger", "standard").unwrap().0,
-            version: "1.4.0".parse().unwrap(),
-            target: Target::Live,
-            audience: Audience::All,
-            purpose: Purpose::RollOut,
-            submission_id: None,
-            published_at: None,
-            scope: vec![],
-            strategy: Strategy::default(),
-            supersede: Supersede::Refuse,
-            note: None,
-            actions: None,
-        }
+        OfferPublish::sample()
     }
 
     fn deployment() -> Deployment {

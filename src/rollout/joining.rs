@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::eligibility::{Eligibility, eligibility};
+use super::eligibility::{Circle, Eligibility};
 use super::{
     ApplicationId, Deployment, DeploymentKey, Plan, Readiness, Refresh, RefreshState, Rollout, RolloutState,
     SkipReason, Standing, Tally, Timestamp,
@@ -28,6 +28,13 @@ pub struct Joiner {
     pub plan: Plan,
     /// Since when it is ready: what ended before that says nothing of it. In the future where it is on hold until then.
     pub at: Timestamp,
+}
+
+impl Joiner {
+    /// Whether its time has come.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.at <= now
+    }
 }
 
 /// What is to become of a late joiner now.
@@ -76,7 +83,7 @@ impl Hosting {
         previews: &[ApplicationId],
         now: Timestamp,
     ) -> Joining {
-        if joiner.at > now || self.is_closed() {
+        if !joiner.is_due(now) || self.is_closed() {
             return Joining::Wait;
         }
         // Nobody has seen a version prove itself here: that is for the scheduled refresh, which begins with canaries.
@@ -90,7 +97,7 @@ impl Hosting {
             // ARM is being asked.
             return Joining::Wait;
         }
-        match eligibility(deployment, &host.publish, previews, now) {
+        match Circle::of(&host.publish, previews).eligibility(deployment, now) {
             Eligibility::Outside => return Joining::Forget,
             Eligibility::Skipped(SkipReason::AlreadyApplied | SkipReason::NewerApplied) => return Joining::Forget,
             Eligibility::Skipped(_) => return if is_expected { Joining::Wait } else { Joining::Forget },

@@ -98,27 +98,12 @@ pub fn news_id(rollout: RolloutId, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::publish::Supersede;
-    use crate::rollout::{Audience, OfferPublish, Plan, Purpose, Strategy, Target};
+    use crate::rollout::OfferPublish;
 
     #[test]
     fn each_change_is_noted_once_whatever_else_is_saved() {
         let now: Timestamp = "2026-03-10T12:00:00Z".parse().unwrap();
-        let publish = OfferPublish {
-            plan: Plan::parse("fabrikam", "ledger", "standard").unwrap().0,
-            version: "1.4.0".parse().unwrap(),
-            target: Target::Live,
-            audience: Audience::All,
-            purpose: Purpose::RollOut,
-            submission_id: None,
-            published_at: None,
-            scope: vec![],
-            strategy: Strategy::default(),
-            supersede: Supersede::Refuse,
-            note: None,
-            actions: None,
-        };
-        let mut rollout = Rollout::new(RolloutId(uuid::Uuid::nil()), publish, now);
+        let mut rollout = Rollout::new(RolloutId(uuid::Uuid::nil()), OfferPublish::sample(), now);
         assert_eq!(rollout.note_news(now), None, "planning");
         rollout.begin(10, now);
         assert_eq!((rollout.note_news(now), rollout.note_news(now)), (Some(1), None));

@@ -120,7 +120,11 @@ const WEEK: [(&str, Weekday); 7] = [
 /// `HH:MM`, five characters.
 fn clock_time(text: &str) -> Option<NaiveTime> {
     let (hours, minutes) = text.split_once(':')?;
-    let two = |digits: &str| (digits.len() == 2).then(|| digits.parse::<u32>().ok()).flatten();
+    let two = |digits: &str| {
+        // `parse` alone would take a sign.
+        let plain = digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u32>().ok().filter(|_| plain)
+    };
     NaiveTime::from_hms_opt(two(hours)?, two(minutes)?, 0)
 }
 
@@ -239,6 +243,8 @@ mod tests {
             (r#"{"days": ["sat"], "start": "22:00", "duration": "PT24H1S"}"#, "duration"),
             (r#"{"days": ["sat"], "start": "22:00", "duration": "4h"}"#, "ISO 8601"),
             (r#"{"days": ["sat"], "start": "22:00", "duration": "PT4H", "utcOffset": "2"}"#, "utcOffset"),
+            (r#"{"days": ["sat"], "start": "22:00", "duration": "PT4H", "utcOffset": "++1:00"}"#, "utcOffset"),
+            (r#"{"days": ["sat"], "start": "+1:00", "duration": "PT4H"}"#, "start"),
             (r#"{"days": ["sat"], "start": "22:00", "duration": "PT4H", "utcOffset": "+14:01"}"#, "utcOffset"),
             (r#"{"days": ["sat"], "start": "22:00", "duration": "PT4H", "timeZone": "CET"}"#, "timeZone"),
         ] {

@@ -190,26 +190,34 @@ impl OfferPublish {
 }
 
 #[cfg(test)]
+impl OfferPublish {
+    /// Version 1.4.0, live, to everybody: what the unit tests of the domain change as they need it.
+    pub(crate) fn sample() -> Self {
+        Self {
+            plan: Plan::parse("fabrikam", "ledger", "standard").expect("these are ids").0,
+            version: "1.4.0".parse().expect("this is a version"),
+            target: Target::Live,
+            audience: Audience::All,
+            purpose: Purpose::RollOut,
+            submission_id: None,
+            published_at: None,
+            scope: Vec::new(),
+            strategy: Strategy::default(),
+            supersede: Supersede::Refuse,
+            note: None,
+            actions: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     fn publish(submission: Option<&str>) -> OfferPublish {
         let (plan, preview) = Plan::parse("Fabrikam", "Ledger-Preview", "Standard").unwrap();
         assert!(preview);
-        OfferPublish {
-            plan,
-            version: "1.4.0".parse().unwrap(),
-            target: Target::Live,
-            audience: Audience::All,
-            purpose: Purpose::RollOut,
-            submission_id: submission.map(str::to_owned),
-            published_at: None,
-            scope: vec![],
-            strategy: Strategy::default(),
-            supersede: Supersede::Refuse,
-            note: None,
-            actions: None,
-        }
+        OfferPublish { plan, submission_id: submission.map(str::to_owned), ..OfferPublish::sample() }
     }
 
     #[test]

@@ -129,9 +129,10 @@ impl Standing {
         matches!(self, Self::Failed | Self::FailedByOffer | Self::TimedOut)
     }
 
-    /// Whether a canary that stands here has shown anything: a terminal status was read, or it failed.
+    /// Whether a canary that stands here has shown anything: a terminal status was read, or ARM refused. Where the operation
+    /// never ended nothing was shown.
     pub fn is_proof(self) -> bool {
-        self == Self::Succeeded || self.is_failure()
+        matches!(self, Self::Succeeded | Self::Failed | Self::FailedByOffer)
     }
 }
 
@@ -229,7 +230,8 @@ mod tests {
             let kinds = [standing.has_result(), standing.is_in_flight(), waits];
             assert_eq!(kinds.into_iter().filter(|is| *is).count(), 1, "{standing:?}");
             assert!(!standing.is_proof() || standing.has_result(), "{standing:?}");
-            assert!(!standing.is_failure() || standing.is_proof(), "{standing:?}");
+            let is_ends_word = matches!(standing, Standing::Succeeded | Standing::Failed | Standing::FailedByOffer);
+            assert_eq!(standing.is_proof(), is_ends_word, "{standing:?}");
         }
     }
 

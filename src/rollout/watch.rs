@@ -30,6 +30,9 @@ pub struct OfferWatch {
     pub offer: String,
     /// When it was last looked at with success.
     pub looked_at: Option<Timestamp>,
+    /// When it was last looked at, with success or without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<Timestamp>,
     /// When to look again; the next run of the timer if absent.
     pub next_look: Option<Timestamp>,
     /// Why the last look failed.
@@ -71,7 +74,8 @@ impl OfferWatch {
     /// An offer that nobody has looked at.
     pub fn new(publisher: &str, offer: &str) -> Self {
         let (publisher, offer) = (publisher.to_owned(), offer.to_owned());
-        Self { publisher, offer, looked_at: None, next_look: None, trouble: None, submissions: Vec::new() }
+        let (looked_at, tried_at, next_look, trouble) = (None, None, None, None);
+        Self { publisher, offer, looked_at, tried_at, next_look, trouble, submissions: Vec::new() }
     }
 
     /// Whether to look now.
@@ -96,6 +100,7 @@ impl OfferWatch {
             })
             .collect();
         self.looked_at = Some(now);
+        self.tried_at = Some(now);
         self.next_look = (!moves).then(|| now + REST);
         self.trouble = None;
     }
@@ -113,6 +118,7 @@ impl OfferWatch {
         let since = self.trouble.as_ref().map_or(now, |known| known.since);
         let is_news = self.trouble.as_ref().is_none_or(|known| known.kind != kind);
         self.trouble = Some(NotedTrouble { kind: kind.to_owned(), what, since });
+        self.tried_at = Some(now);
         self.next_look = wait.map(|wait| now + wait.min(LONGEST_WAIT));
         is_news
     }
@@ -368,6 +374,10 @@ mod tests {
         assert!(watch.note_trouble("throttled", "x".into(), Some(Duration::from_secs(600)), now()));
         assert!(!watch.note_trouble("throttled", "y".into(), None, now()), "said once");
         assert!(watch.is_due(now()) && watch.looked_at.is_some());
+        let mut failing = OfferWatch::new("fabrikam", "other");
+        assert_eq!(failing.tried_at, None, "it comes before all that were tried");
+        failing.note_trouble("unreachable", "x".into(), None, now());
+        assert_eq!((failing.tried_at, failing.looked_at), (Some(now()), None), "and then after them");
     }
 
     #[test]

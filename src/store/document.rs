@@ -123,6 +123,15 @@ pub async fn remove<T: Document>(store: &dyn Store, document: &Versioned<T>) -> 
     store.remove_document(T::COLLECTION, &DocumentName::of(&document.value.name()), etag).await
 }
 
+/// Removes the document of this name, whatever is stored there; a writer who is quicker keeps it.
+pub async fn forget<T: Document>(store: &dyn Store, name: &str) -> Result<(), StoreError> {
+    let name = DocumentName::of(name);
+    if let Some(etag) = store.document(T::COLLECTION, &name).await?.and_then(|stored| stored.etag) {
+        store.remove_document(T::COLLECTION, &name, &etag).await?;
+    }
+    Ok(())
+}
+
 /// Documents whose names begin with `prefix`, in the order of their stored names.
 ///
 /// # Errors

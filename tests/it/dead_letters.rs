@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use permafresh::queue::Message;
+use permafresh::queue::{Message, Outgoing};
 use serde_json::{Value, json};
 
-use crate::world::{World, application, one_wave};
+use crate::faults::{Fault, Faults, FaultyStore};
+use crate::faulty_queue::FaultyQueue;
+use crate::world::{World, application, invoke_timer, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Delivers everything that is due on a queue until it is dead.
 async fn let_die(world: &World, queue: &str) {
@@ -58,6 +61,33 @@ async fn a_dead_message_is_shown_and_sent_again_and_the_tenth_death_fails_until_
     assert_eq!(status, StatusCode::OK);
     let rollout = world.settle(id, HOUR).await;
     assert_eq!((&rollout["state"], &rollout["counts"]["succeeded"]), (&json!("completed"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_dead_message_that_cannot_be_noted_holds_back_no_other() {
+    let world = World::new().await;
+    let nobody = Message::Refresh {
+        rollout_id: "01900000-0000-7000-8000-000000000000".parse().unwrap(),
+        key: application(0).key(),
+    };
+    let message = |id: &str, body: String| Outgoing { id: id.into(), body, due: None };
+    let messages = [message("first", nobody.to_body()), message("second", "nonsense".into())];
+    world.queue.send("refreshes", &messages).await.unwrap();
+    let_die(&world, "refreshes").await;
+    let faults = Faults::new(Fault::OutageOf { name: "refresh", after: 0 });
+    let broken = world.handler(FaultyStore::over(&world.store, &faults), world.queue.clone());
+    invoke_timer(&broken, "PollOperations", None).await;
+    let problems = async || {
+        let entries = dead_entries(&world).await;
+        entries.iter().map(|entry| entry["problem"].as_str().unwrap().split(':').next().unwrap().to_owned()).collect()
+    };
+    let noted: Vec<String> = problems().await;
+    assert_eq!(noted, ["second"]);
+    world.advance(MINUTE);
+    world.tick().await;
+    let noted: Vec<String> = problems().await;
+    assert_eq!(noted.len(), 2, "{noted:?}");
+    world.assert_no_dead_letters().await;
 }
 
 #[tokio::test]
@@ -112,4 +142,20 @@ async fn what_is_no_message_of_ours_is_noted_and_taken_away() {
     problems.sort();
     assert_eq!(problems, ["share", "stray"]);
     world.assert_no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_slow_to_show_its_dead_letters_holds_up_no_operation() {
+    let mut world = World::new().await;
+    world.deploy(1).await;
+    let queue = FaultyQueue::new(world.queue.clone());
+    queue.slow_down(&world.clock);
+    world.replace_handler(world.handler(world.store.clone(), queue));
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    world.deliver().await;
+    world.advance(15 * SECOND);
+    let began = world.now();
+    world.tick().await;
+    assert_eq!(world.refreshes(id).await[0]["polls"], 1);
+    assert!(world.now() >= began + 2 * MINUTE, "it was slow");
 }

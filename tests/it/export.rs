@@ -30,7 +30,8 @@ async fn awkward() -> World {
         {"applicationId": application(1), "publisher": "fabrikam", "offer": "ledger", "plan": "standard", "tenantId": tenant,
          "version": "=HYPERLINK(\"https://evil.example\")", "location": "two\r\nlines, \"quoted\"",
          "managedResourceGroupId": "@SUM(1)"},
-        {"applicationId": application(2), "publisher": "fabrikam", "offer": "ledger", "plan": "premium", "location": "'+1"},
+        {"applicationId": application(2), "publisher": "fabrikam", "offer": "ledger", "plan": "premium", "location": "'+1",
+         "maintenanceWindows": [{"days": ["sat", "sun"], "start": "22:00", "duration": "PT4H", "utcOffset": "+02:00"}]},
     ]);
     assert_eq!(put(&world, "application/json", rows.to_string()).await["imported"], 3);
     world

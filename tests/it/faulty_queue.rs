@@ -1,11 +1,13 @@
-//! A queue in front of another one that loses what is sent, or panics over it, as long as it is told to.
+//! A queue in front of another one that loses what is sent, panics over it, or is slow, as long as it is told to.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
+
+use crate::manual_clock::ManualClock;
 
 /// What happens to messages that are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,15 +23,22 @@ pub enum Fault {
 pub struct FaultyQueue {
     inner: Arc<dyn Queue>,
     fault: AtomicU8,
+    /// The clock that moves while dead letters are looked for.
+    slow: Mutex<Option<ManualClock>>,
 }
 
 impl FaultyQueue {
     pub fn new(inner: Arc<dyn Queue>) -> Arc<Self> {
-        Arc::new(Self { inner, fault: AtomicU8::new(Fault::None as u8) })
+        Arc::new(Self { inner, fault: AtomicU8::new(Fault::None as u8), slow: Mutex::default() })
     }
 
     pub fn set(&self, fault: Fault) {
         self.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    /// From now on each look for dead letters takes a minute.
+    pub fn slow_down(&self, clock: &ManualClock) {
+        *self.slow.lock().unwrap() = Some(clock.clone());
     }
 }
 
@@ -62,6 +71,9 @@ impl Queue for FaultyQueue {
     }
 
     async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
+        if let Some(clock) = &*self.slow.lock().unwrap() {
+            clock.advance(Duration::from_secs(60));
+        }
         self.inner.take_dead_letters(queue, at_most).await
     }
 

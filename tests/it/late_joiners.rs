@@ -8,7 +8,8 @@ use permafresh::rollout::{ApplicationId, RolloutId};
 use permafresh::store::document;
 use serde_json::{Value, json};
 
-use crate::world::{SIG, World, application, one_wave};
+use crate::faults::{Faults, FaultyStore};
+use crate::world::{SIG, World, application, invoke_timer, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,6 +247,32 @@ async fn a_late_joiner_that_fails_is_not_tried_for_ever_and_is_in_the_report() {
     assert_eq!(world.simulator.posts_of(&application(50)), 1);
     let refresh = world.refresh_of(id, &application(50)).await;
     assert_eq!((&refresh["state"], &refresh["error"]["actor"]), (&json!("failed"), &json!("customer")));
+}
+
+#[tokio::test]
+async fn those_that_are_on_hold_for_long_cost_no_reads_at_each_tick() {
+    let world = World::new().await;
+    let (_, ids) = world.completed(9).await;
+    let faults = Faults::none();
+    let router = world.handler(FaultyStore::over(&world.store, &faults), world.queue.clone());
+    let calls_of_a_tick = async || {
+        world.advance(15 * SECOND);
+        let before = faults.calls();
+        assert_eq!(invoke_timer(&router, "PollOperations", None).await, StatusCode::OK);
+        faults.calls() - before
+    };
+    let hold = async |ids: &[ApplicationId]| {
+        for id in ids {
+            let body = json!({"why": "freeze", "until": world.now() + 30 * 24 * HOUR});
+            let (status, answer) = world.post(&format!("/api/deployments/{}/hold", id.key()), &body).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+        }
+    };
+    hold(&ids[..1]).await;
+    calls_of_a_tick().await;
+    let with_one = calls_of_a_tick().await;
+    hold(&ids[1..]).await;
+    assert_eq!(calls_of_a_tick().await, with_one);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ mod npm;
 mod operations;
 mod package;
 mod partner_center;
+mod planning;
 mod processes;
 mod repair;
 mod retention;

@@ -197,6 +197,22 @@ async fn a_wrong_guard_is_refused_and_nothing_is_stored() {
 }
 
 #[tokio::test]
+async fn a_guard_with_plus_signs_is_known_however_it_was_pasted_into_the_url() {
+    let world = World::with(Options { sigs: vec!["ab+c/d==".into()], ..Options::default() }).await;
+    let body = event(&world, "PUT", "Succeeded", SECOND, json!({}));
+    for (sig, status) in [
+        ("ab+c/d==", StatusCode::OK),
+        ("ab%2Bc/d==", StatusCode::OK),
+        ("ab%2bc%2Fd%3D%3D", StatusCode::OK),
+        ("ab%20c/d==", StatusCode::UNAUTHORIZED),
+        ("ab+c/d=", StatusCode::UNAUTHORIZED),
+        ("%", StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(world.post(&format!("/api/notification/resource?sig={sig}"), &body).await.0, status, "{sig}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_guard_in_the_settings_every_notification_is_refused() {
     let world = World::with(Options { sigs: vec![], ..Options::default() }).await;
     let body = event(&world, "PUT", "Succeeded", SECOND, json!({}));

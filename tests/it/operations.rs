@@ -312,7 +312,8 @@ async fn every_command_is_in_the_audit_list_with_who_what_from_and_to() {
     world.deploy(2).await;
     let id = world.publish(json!({"strategy": one_wave(), "note": "fix for 12"})).await;
     world.run_due().await;
-    let principal = STANDARD.encode(r#"{"name_typ":"n","claims":[{"typ":"n","val":"alice@contoso.example"}]}"#);
+    let principal =
+        STANDARD.encode(r#"{"auth_typ":"aad","name_typ":"n","claims":[{"typ":"n","val":"alice@contoso.example"}]}"#);
     let pause = Request::post(format!("/api/rollouts/{id}/pause"))
         .header("x-functions-key", "a-secret-key")
         .header("x-ms-client-principal", principal)

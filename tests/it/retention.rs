@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use permafresh::rollout::changes::Baselines;
+use permafresh::rollout::watch::Snapshot;
+use permafresh::rollout::{Changes, Course, Package, Plan, RolloutId};
+use permafresh::store::{Versioned, document};
 use serde_json::{Value, json};
 
 use crate::world::{Options, World, application, one_wave, publish};
@@ -23,6 +27,25 @@ async fn pass(world: &World, hours: u32) {
     }
 }
 
+fn snapshot() -> Snapshot {
+    Snapshot {
+        plan: Plan::parse("fabrikam", "ledger", "standard").unwrap().0,
+        version: "1.5.0".parse().unwrap(),
+        package: Package::default(),
+        instance_id: "instance".into(),
+        read_at: permafresh::rollout::Timestamp::UNIX_EPOCH,
+        is_restated: false,
+    }
+}
+
+/// Whether the course and the changes of a rollout are there.
+async fn kept_with(world: &World, id: RolloutId) -> (bool, bool) {
+    let name = id.to_string();
+    let course = document::get::<Course>(&*world.store, &name).await.unwrap();
+    let changes = document::get::<Changes>(&*world.store, &name).await.unwrap();
+    (course.is_some(), changes.is_some())
+}
+
 #[tokio::test]
 async fn an_old_rollout_goes_with_its_refreshes_and_the_last_success_stays() {
     let world = world().await;
@@ -30,6 +53,9 @@ async fn an_old_rollout_goes_with_its_refreshes_and_the_last_success_stays() {
     world.run_due().await;
     let old = world.publish(json!({"strategy": one_wave()})).await;
     assert_eq!(world.settle(old, HOUR).await["state"], "completed");
+    let changes = Changes::of(old, &snapshot(), &Baselines::new());
+    document::save(&*world.store, &Versioned::new(changes)).await.unwrap();
+    assert_eq!(kept_with(&world, old).await, (true, true));
     world.advance(20 * DAY);
     let young = world.publish(json!({"version": "1.6.0", "strategy": one_wave()})).await;
     world.settle(young, HOUR).await;
@@ -44,6 +70,7 @@ async fn an_old_rollout_goes_with_its_refreshes_and_the_last_success_stays() {
     let listed: Vec<_> = listed["value"].as_array().unwrap().iter().map(|rollout| rollout["id"].clone()).collect();
     assert_eq!(listed, [json!(young)]);
     assert_eq!(world.store.tally(old).await.unwrap().count(|_| true), 0);
+    assert_eq!(kept_with(&world, old).await, (false, false), "nothing that only its id leads to stays");
     world.advance(20 * DAY);
     pass(&world, 3).await;
     assert_eq!(world.get("/api/rollouts").await["value"], json!([]));

@@ -7,7 +7,7 @@ use permafresh::arm::simulator::{Acceptance, OnPost, OnRead, Outcome, Reply};
 use permafresh::rollout::{ApplicationId, RolloutId};
 use serde_json::{Value, json};
 
-use crate::world::{World, one_wave};
+use crate::world::{World, invoke_message, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -199,5 +199,29 @@ async fn what_is_stopped_or_paused_never_expires() {
         assert_eq!(world.post(&path(go_on), &json!({})).await.0, StatusCode::OK);
         world.advance(72 * HOUR);
         assert_eq!(world.settle(id, HOUR).await["counts"]["succeeded"], 1, "{hold}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_message_that_comes_during_a_pause_does_not_shorten_the_wait_that_azure_named() {
+    let world = World::new().await;
+    let ids = world.deploy(1).await;
+    world.simulator.on_post(&ids[0], [OnPost::Reply(Reply::busy().with("retry-after", 1_800))]);
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    for (queue, function) in [("rollouts", "PlanRollout"), ("refreshes", "RefreshDeployment")] {
+        let message = world.queue.receive(queue, 1, HOUR).await.unwrap().remove(0);
+        assert_eq!(invoke_message(&world.router(), function, &message.body).await, StatusCode::OK);
+        world.queue.complete(queue, &[message.lock]).await.unwrap();
+        if queue == "refreshes" {
+            world.post(&format!("/api/rollouts/{id}/pause"), &Value::Null).await;
+            // The same once more, as a queue may.
+            assert_eq!(invoke_message(&world.router(), function, &message.body).await, StatusCode::OK);
+            world.post(&format!("/api/rollouts/{id}/resume"), &Value::Null).await;
+        }
+    }
+    for (minutes, posts) in [(0, 1), (15, 1), (14, 1), (2, 2)] {
+        world.advance(Duration::from_secs(60 * minutes));
+        world.run_due().await;
+        assert_eq!(world.simulator.stats().posts, posts);
     }
 }

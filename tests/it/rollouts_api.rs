@@ -12,6 +12,7 @@ use permafresh::rollout::{ApplicationId, RolloutId, Strategy};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use crate::faults::{Faults, FaultyStore};
 use crate::faulty_queue::{Fault, FaultyQueue};
 use crate::world::{Options, World, application, one_wave, publish, send};
 
@@ -35,6 +36,10 @@ async fn keyed(world: &World, path: &str, key: &str, body: &Value) -> (StatusCod
     let answer: Value = serde_json::from_str(&answer).unwrap();
     let id = answer["rolloutId"].as_str().or(answer["id"].as_str());
     (status, id.map_or_else(|| answer.to_string(), str::to_owned))
+}
+
+fn many(count: usize) -> Vec<ApplicationId> {
+    (0..count).map(application).collect()
 }
 
 fn states(refreshes: &[Value]) -> Vec<&str> {
@@ -141,6 +146,9 @@ async fn a_body_of_a_wrong_form_is_refused_by_name() {
         ("/api/offer-publishes", publish(json!({"strategy": {"approveLastWave": 1}})), "strategy.approveLastWave"),
         ("/api/offer-publishes", publish(json!({"strategy": [1]})), "strategy"),
         ("/api/offer-publishes", publish(json!({"supersede": "yes"})), "supersede"),
+        ("/api/offer-publishes", publish(json!({"strategy": {"waves": vec!["10%"; 101]}})), "strategy.waves"),
+        ("/api/offer-publishes", publish(json!({"strategy": {"canaries": many(300)}})), "strategy.canaries"),
+        ("/api/offer-publishes", publish(json!({"scope": {"applicationIds": many(3_000)}})), "scope.applicationIds"),
         ("/api/offer-publishes", publish(json!({"publishedAt": "yesterday"})), "publishedAt"),
     ] {
         let (status, problem) = world.post(path, &body).await;
@@ -260,6 +268,49 @@ async fn a_restore_is_written_down_and_refreshes_nobody_unless_asked() {
     let asked = world.publish(json!({"purpose": "restore", "scope": {"applicationIds": [ids[1]]}})).await;
     assert_eq!(world.settle(asked, HOUR).await["counts"]["total"], 1);
     assert_eq!(ids.iter().map(|id| world.simulator.posts_of(id)).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
+#[tokio::test]
+async fn whoever_is_named_twice_counts_once() {
+    let world = World::new().await;
+    let ids = world.deploy(3).await;
+    let twice = [ids[0].to_string(), ids[0].to_string().to_uppercase()];
+    let id = world.publish(json!({"scope": {"applicationIds": twice}})).await;
+    let done = world.settle(id, HOUR).await;
+    assert_eq!((&done["waves"], &done["counts"]["total"]), (&json!(1), &json!(1)), "{done}");
+    let strategy = json!({"canaries": twice, "waves": ["100%"]});
+    let id = world.publish(json!({"version": "1.6.0", "strategy": strategy})).await;
+    let done = world.settle(id, HOUR).await;
+    let first = world.refreshes(id).await.iter().filter(|refresh| refresh["wave"] == 1).count();
+    assert_eq!((&done["counts"]["succeeded"], first), (&json!(3), 1), "nobody stands in for the second");
+}
+
+#[tokio::test]
+async fn a_list_of_rollouts_asks_once_what_holds_them_all() {
+    let world = World::new().await;
+    for number in 0..4 {
+        world.publish(json!({"plan": format!("plan-{number}")})).await;
+    }
+    let faults = Faults::none();
+    let router = world.handler(FaultyStore::over(&world.store, &faults), world.queue.clone());
+    let (status, listed) = send(&router, Request::get("/api/rollouts").body(Body::empty()).unwrap()).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!((status, listed["value"].as_array().unwrap().len()), (StatusCode::OK, 4));
+    assert_eq!(faults.calls(), 1 + 1 + 4, "the page, the switch, and a tally of each");
+}
+
+#[tokio::test]
+async fn a_publish_that_was_cut_off_and_the_same_with_its_submission_are_one_rollout() {
+    let world = World::new().await;
+    world.deploy(1).await;
+    let faults = Faults::new(crate::faults::Fault::OutageOf { name: "save_rollout", after: 0 });
+    let broken = world.handler(FaultyStore::over(&world.store, &faults), world.queue.clone());
+    let request = Request::post("/api/offer-publishes").body(publish(json!({})).to_string().into()).unwrap();
+    assert_eq!(send(&broken, request).await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    let (_, watched) = world.post("/api/offer-publishes", &publish(json!({"submissionId": "115"}))).await;
+    let (_, again) = world.post("/api/offer-publishes", &publish(json!({}))).await;
+    assert_eq!(watched["rolloutId"], again["rolloutId"]);
+    assert_eq!(world.get("/api/rollouts").await["value"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -124,6 +124,20 @@ async fn a_last_wave_that_waits_for_approval_is_told_as_a_pause_that_needs_a_per
 }
 
 #[tokio::test]
+async fn a_version_that_the_lint_rejects_is_told_as_a_pause_that_needs_a_person() {
+    let (world, receiver) = world().await;
+    world.deploy(1).await;
+    let damaged = json!({"allowedCustomerActions": ["Microsoft. Web/sites/restart/action"]});
+    let id = world.publish(json!({"strategy": one_wave(), "expected": damaged})).await;
+    assert_eq!(world.settle(id, HOUR).await["state"], "paused");
+    world.run_due().await;
+    let events = receiver.events();
+    let [(_, what, paused)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((what.as_str(), &paused["data"]["needsPerson"]), ("rollout.paused", &json!(true)));
+    assert!(paused["data"]["why"].as_str().unwrap().contains("the lint rejects"), "{paused}");
+}
+
+#[tokio::test]
 async fn a_halt_is_told_with_the_offending_action() {
     let (world, receiver) = world().await;
     world.deploy(2).await;

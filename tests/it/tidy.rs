@@ -79,6 +79,11 @@ fn every_file_says_first_what_its_one_job_is() {
 fn no_file_grows_beyond_what_is_read_in_one_go() {
     let long = "fn f() {}\n".repeat(LONGEST_SOURCE + 1);
     assert_eq!(length_problems("src/a.rs", &long).len(), 1);
+    assert_eq!(
+        length_problems("src/a.rs", &format!("#[cfg(test)]\nmod tests;\n{long}")).len(),
+        1,
+        "they lie elsewhere"
+    );
     assert_eq!(length_problems("tests/it/a.rs", &long), [""; 0]);
     let tested = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{long}}}\n");
     assert_eq!(length_problems("src/a.rs", &tested), [""; 0], "unit tests beside the code do not count");
@@ -190,7 +195,8 @@ fn opening_problems(path: &str, source: &str) -> Vec<String> {
 
 fn length_problems(path: &str, source: &str) -> Vec<String> {
     let (lines, at_most) = if is_product(path) {
-        (source.lines().take_while(|line| *line != "#[cfg(test)]").count(), LONGEST_SOURCE)
+        let own = source.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(source);
+        (own.lines().count(), LONGEST_SOURCE)
     } else {
         (source.lines().count(), LONGEST_TEST)
     };
@@ -265,7 +271,7 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
 
 /// Whether a file is part of the program: unit tests in a file of their own are not.
 fn is_product(path: &str) -> bool {
-    path.starts_with("src/") && !path.ends_with("/tests.rs")
+    path.starts_with("src/") && !path.ends_with("/tests.rs") && !path.contains("/tests/")
 }
 
 fn product_files() -> Vec<(String, String)> {

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::html::entry;
 use super::session::{LIFE, Sessions};
-use super::{Access, HOME, attempts::Attempts, principal};
+use super::{Access, HOME, attempts::Attempts};
 use crate::functions::App;
+use crate::functions::wire::principal;
 
 /// The largest form.
 const FORM_LIMIT: usize = 16 * 1024;

@@ -12,7 +12,6 @@ mod guard;
 mod html;
 mod load;
 mod pages;
-mod principal;
 mod session;
 
 use std::collections::HashMap;

@@ -19,7 +19,7 @@ use crate::store::{PageRequest, StoreError};
 const PAGE: usize = 1_000;
 
 /// The columns: those that an import reads, then those that only people do.
-const COLUMNS: &str = "applicationId,publisher,offer,plan,version,preview,confirmed,tenantId,managedResourceGroupId,location,kind,provisioningState,appliedVersion,appliedAt\r\n";
+const COLUMNS: &str = "applicationId,publisher,offer,plan,version,preview,confirmed,tenantId,managedResourceGroupId,location,maintenanceWindows,kind,provisioningState,appliedVersion,appliedAt\r\n";
 
 /// Where the writing stands.
 enum Place {
@@ -67,6 +67,7 @@ fn record(deployment: &DeploymentView) -> impl Iterator<Item = String> {
         text(&deployment.tenant_id),
         text(&deployment.managed_resource_group_id),
         text(&deployment.location),
+        windows(deployment),
         text(&deployment.kind),
         text(&deployment.provisioning_state),
         applied.map(|applied| applied.version.to_string()).unwrap_or_default(),
@@ -74,6 +75,14 @@ fn record(deployment: &DeploymentView) -> impl Iterator<Item = String> {
     ]
     .into_iter()
     .map(harmless)
+}
+
+/// The windows as an import reads them; nothing where there are none.
+fn windows(deployment: &DeploymentView) -> String {
+    match deployment.maintenance_windows.as_slice() {
+        [] => String::new(),
+        windows => serde_json::to_string(windows).unwrap_or_default(),
+    }
 }
 
 fn pages(

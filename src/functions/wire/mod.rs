@@ -10,6 +10,7 @@ pub mod export;
 pub mod import;
 pub mod list;
 pub mod offers_api;
+pub mod principal;
 pub mod problem;
 pub mod publish_request;
 pub mod reason;

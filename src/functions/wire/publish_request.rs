@@ -1,5 +1,7 @@
 //! The body of a publish, checked member by member: one answer names every bad field.
 
+use std::collections::HashSet;
+
 use axum::body::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,12 +11,19 @@ use super::problem;
 use crate::engine::Engine;
 use crate::rollout::lint::AllowedActions;
 use crate::rollout::publish::{InvalidPlan, Supersede};
+use crate::rollout::strategy::Canaries;
 use crate::rollout::{ApplicationId, Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
 
 /// The largest body that is read.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// The most that one box of actions holds: the rollout keeps them.
 const ACTIONS_LIMIT: usize = 50_000;
+/// How many bytes the ids of a scope take at most, and those of named canaries: some two thousand, and two hundred. The
+/// rollout keeps them, and every step reads it.
+const SCOPE_LIMIT: usize = 300_000;
+const CANARIES_LIMIT: usize = 30_000;
+/// The most waves.
+const MOST_WAVES: usize = 100;
 /// The longest note.
 const NOTE_LIMIT: usize = 2_000;
 
@@ -176,7 +185,10 @@ impl Fields {
             match serde_json::from_value::<Strategy>(Value::Object(alone)) {
                 Err(error) => self.refuse(&format!("strategy.{name}"), error.to_string()),
                 Ok(said) => match name.as_str() {
-                    "canaries" => strategy.canaries = said.canaries,
+                    "canaries" => strategy.canaries = self.canaries(said.canaries),
+                    "waves" if said.waves.len() > MOST_WAVES => {
+                        self.refuse("strategy.waves", format!("expected at most {MOST_WAVES}"));
+                    }
                     "waves" => strategy.waves = said.waves,
                     "maxFailures" => strategy.max_failures = said.max_failures,
                     "maxInFlight" => strategy.max_in_flight = said.max_in_flight,
@@ -187,6 +199,15 @@ impl Fields {
             }
         }
         strategy
+    }
+
+    /// The canaries, each named once.
+    fn canaries(&mut self, canaries: Canaries) -> Canaries {
+        let Canaries::Named(ids) = canaries else { return canaries };
+        if ids.iter().map(|id| id.to_string().len()).sum::<usize>() > CANARIES_LIMIT {
+            self.refuse("strategy.canaries", format!("expected ids of at most {CANARIES_LIMIT} bytes in all"));
+        }
+        Canaries::Named(each_once(ids))
     }
 
     /// `{"applicationIds": []}`; each id that is wrong is named by its place.
@@ -201,6 +222,12 @@ impl Fields {
             self.refuse(&format!("scope.{name}"), "there is no such member");
         }
         let texts = self.optional::<Vec<String>>("scope.applicationIds", ids).unwrap_or_default();
+        if texts.iter().map(String::len).sum::<usize>() > SCOPE_LIMIT {
+            let why =
+                format!("expected ids of at most {SCOPE_LIMIT} bytes in all: start a rollout for each part of them");
+            self.refuse("scope.applicationIds", why);
+            return Vec::new();
+        }
         let mut ids = Vec::with_capacity(texts.len());
         for (at, text) in texts.iter().enumerate() {
             match text.parse() {
@@ -208,6 +235,13 @@ impl Fields {
                 Err(error) => self.refuse(&format!("scope.applicationIds[{at}]"), format!("{error}")),
             }
         }
-        ids
+        each_once(ids)
     }
+}
+
+/// The ids without those that name an application again, in whatever case.
+fn each_once(mut ids: Vec<ApplicationId>) -> Vec<ApplicationId> {
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(id.key()));
+    ids
 }

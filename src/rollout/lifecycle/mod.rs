@@ -3,16 +3,17 @@
 //! Pure: [`Rollout::review`] says what a tally means, [`Rollout::command`] what a person's command does. Planning is
 //! a walk over the deployments in the order of their keys; the cursor is kept here, so a page done twice changes nothing.
 
+mod approval;
+mod command;
+mod walk;
+
 use serde::{Deserialize, Serialize};
 
-#[cfg(test)]
-mod tests;
+use super::{News, OfferPublish, RolloutId, Standing, Tally, Timestamp};
 
-use super::lint::Finding;
-use super::{Actor, DeploymentKey, News, OfferPublish, Purpose, Refresh, RolloutId, Standing, Tally, Timestamp};
-
-/// How many dead planning messages pause a rollout: an hour of them, since an outage of the store is no failure.
-pub const DEAD_PLANS: u32 = 30;
+pub use approval::{Approval, LintNote, Vetting};
+pub use command::{Command, IllegalCommand, Retried};
+pub use walk::{DEAD_PLANS, Walk};
 
 /// How many more candidates may stand in for canaries that proved nothing (design §4).
 pub const STAND_INS: u64 = 5;
@@ -66,19 +67,6 @@ pub struct Rollout {
     pub ended_at: Option<Timestamp>,
 }
 
-/// What the lint said, and what a person made of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LintNote {
-    /// The findings, the rejected ones first.
-    pub findings: Vec<Finding>,
-    /// Whether the rollout was paused for them.
-    pub has_rejected: bool,
-    /// Whether a person has resumed it all the same.
-    #[serde(default)]
-    pub is_waived: bool,
-}
-
 /// How many failures count no more, for each count that they are held against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,57 +88,6 @@ impl Forgiven {
             by_offer: self.by_offer.min(tally.count(|s| s == Standing::FailedByOffer)),
         }
     }
-}
-
-/// How it stands with the approval of the last wave.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Approval {
-    /// Nobody was asked yet.
-    #[default]
-    Pending,
-    /// The rollout is paused for it, or was when it halted.
-    Asked,
-    /// A person has given it.
-    Given,
-}
-
-/// How it stands with the look at its version: whether that is worth a rollout, and fit for one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Vetting {
-    /// Nothing stands against it, or a person has decided.
-    #[default]
-    Done,
-    /// It is to be looked at before anything is planned.
-    Due,
-    /// It was looked at and is paused for a person: resuming is deciding.
-    Parked,
-}
-
-/// Where the walk over the deployments of the plan stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Walk {
-    /// How many deployments there were when the walk began.
-    pub whole: u64,
-    /// The last deployment looked at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<DeploymentKey>,
-    /// How many were looked at.
-    pub walked: u64,
-    /// Whether the current wave has all its members.
-    pub wave_is_planned: bool,
-    /// Whether there is nobody left to plan.
-    pub is_over: bool,
-    /// Grows with every planning message, lost ones included: part of its id.
-    pub message: u32,
-    /// When the walk last moved or was asked to; a walk that stands still is asked again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moved_at: Option<Timestamp>,
-    /// How many planning messages nobody could work off since the wave began or a person resumed.
-    #[serde(default)]
-    pub dead_letters: u32,
 }
 
 /// The states of design §4.
@@ -186,77 +123,6 @@ pub enum RolloutState {
         /// The rollout that took its place.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         superseded_by: Option<RolloutId>,
-    },
-}
-
-/// A person's command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Post nothing more until resumed.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Let the last wave begin, where that waits for a person.
-    Approve,
-    /// Call off what was not posted.
-    Cancel,
-    /// Try again what ended badly.
-    Retry(Retried),
-}
-
-/// What a retry is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Retried {
-    /// Everything that failed.
-    #[default]
-    Failed,
-    /// What waits for this actor, and nothing else. What was handed over waits for the customer.
-    Of(Actor),
-}
-
-impl Retried {
-    /// The standings among which what is to be tried again is found.
-    pub fn standings(self) -> &'static [Standing] {
-        match self {
-            Self::Failed => &[Standing::Failed, Standing::FailedByOffer, Standing::TimedOut],
-            Self::Of(Actor::Offer) => &[Standing::FailedByOffer],
-            Self::Of(Actor::Publisher) => &[Standing::Failed, Standing::TimedOut],
-            Self::Of(Actor::Customer) => &[Standing::Failed, Standing::HandedOver],
-            Self::Of(Actor::Microsoft) => &[Standing::Failed, Standing::TimedOut],
-        }
-    }
-
-    /// Whether `refresh` is to be tried again.
-    pub fn includes(self, refresh: &Refresh) -> bool {
-        self.standings().contains(&Standing::of(refresh))
-            && match self {
-                Self::Failed => true,
-                Self::Of(actor) => refresh.waits_for() == Some(actor),
-            }
-    }
-}
-
-/// A command that the rollout's state does not allow.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum IllegalCommand {
-    /// The state takes no such command.
-    #[error("a rollout that is {state} cannot take the command {command}")]
-    State {
-        /// The state's name.
-        state: &'static str,
-        /// The command's name.
-        command: &'static str,
-    },
-    /// To go on is to approve, and who says *resume* may mean an earlier pause.
-    #[error(
-        "the rollout waits for the approval of its last wave, which resume does not give: use approve, or cancel it"
-    )]
-    WaitsForApproval,
-    /// Nobody asked for an approval.
-    #[error("there is nothing to approve: the rollout is {state}")]
-    NothingToApprove {
-        /// The state's name.
-        state: &'static str,
     },
 }
 
@@ -387,251 +253,6 @@ impl Rollout {
         *self != before
     }
 
-    /// Whether the lint has to look at its version before it begins: it brings one, and no person has waived the lint.
-    pub fn wants_lint(&self) -> bool {
-        let is_waived = self.lint.as_ref().is_some_and(|lint| lint.is_waived);
-        matches!(self.publish.purpose, Purpose::RollOut | Purpose::Repair) && !is_waived
-    }
-
-    /// Notes what the lint said, and does not begin for `rejection`.
-    pub fn note_lint(&mut self, findings: Vec<Finding>, rejection: Option<String>) {
-        self.lint = Some(LintNote { findings, has_rejected: rejection.is_some(), is_waived: false });
-        if let Some(why) = rejection {
-            self.park(why);
-        }
-    }
-
-    /// Does not begin, for a reason that a person has to look at.
-    pub fn park(&mut self, why: String) {
-        self.state = RolloutState::Paused { why, on: None };
-        self.vetting = Vetting::Parked;
-    }
-
-    /// Whether it has not begun and waits for a person to decide whether it should: nothing has to wait for it.
-    pub fn is_parked(&self) -> bool {
-        self.vetting == Vetting::Parked && matches!(self.state, RolloutState::Paused { .. })
-    }
-
-    /// Begins with the first wave, once the deployments were counted; asks first where that is the last one and has to be
-    /// approved.
-    pub fn begin(&mut self, whole: u64, now: Timestamp) {
-        self.walk.whole = whole;
-        self.vetting = Vetting::Done;
-        if whole > 0 && self.needs_approval(1) {
-            return self.ask_approval();
-        }
-        self.state = RolloutState::Running;
-        self.start_wave(1, now);
-    }
-
-    /// Whether `wave` is the last one and waits for a person's approval.
-    fn needs_approval(&self, wave: u32) -> bool {
-        self.publish.strategy.approve_last_wave && self.approval != Approval::Given && wave >= self.waves()
-    }
-
-    /// Whether it is paused until a person approves its last wave.
-    pub fn waits_for_approval(&self) -> bool {
-        self.approval == Approval::Asked && matches!(self.state, RolloutState::Paused { .. })
-    }
-
-    fn ask_approval(&mut self) {
-        let (version, whole) = (self.publish.version, self.walk.whole);
-        let ends = self.publish.strategy.wave_ends(whole);
-        let done = ends.iter().rev().nth(1).copied().unwrap_or(0);
-        let why = format!(
-            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; approve it, or cancel",
-            whole - done
-        );
-        self.state = RolloutState::Paused { why, on: None };
-        self.approval = Approval::Asked;
-    }
-
-    fn start_wave(&mut self, wave: u32, now: Timestamp) {
-        self.wave = wave;
-        self.forgiven.in_wave = 0;
-        self.next_wave_at = None;
-        self.walk.wave_is_planned = false;
-        self.walk.dead_letters = 0;
-        self.ask_planner(now);
-    }
-
-    /// A planning message is dead: after some of them a person has to look; till then the timer asks again. Whether it matters.
-    pub fn planner_died(&mut self, reason: &str) -> bool {
-        let plans =
-            self.state == RolloutState::Planning || self.state == RolloutState::Running && !self.walk.wave_is_planned;
-        if plans {
-            self.walk.dead_letters += 1;
-            // The next message, which the timer sends, has an id of its own.
-            self.walk.message += 1;
-            if self.walk.dead_letters >= DEAD_PLANS {
-                let why =
-                    format!("its deployments cannot be planned: {reason}; look at the service's log, then resume");
-                self.state = RolloutState::Paused { why, on: None };
-            }
-        }
-        plans
-    }
-
-    /// Another planning message is to be sent: it gets an id of its own.
-    pub fn ask_planner(&mut self, now: Timestamp) {
-        self.walk.message += 1;
-        self.walk.moved_at = Some(now);
-    }
-
-    /// The id of the planning message that is to be sent.
-    pub fn planning_message_id(&self) -> String {
-        format!("{}:plan:{}", self.id, self.walk.message)
-    }
-
-    /// Whether `wave` is the one of the canaries.
-    pub fn is_canary_wave(&self) -> bool {
-        self.wave == 1 && self.publish.strategy.has_canaries()
-    }
-
-    /// How many canaries have yet to prove something; 0 in any other wave, and where a person does without.
-    fn missing_proofs(&self, tally: &Tally) -> u64 {
-        if !self.is_canary_wave() || self.canaries_waived {
-            return 0;
-        }
-        self.publish.strategy.canaries.count().saturating_sub(tally.count_in(1, Standing::is_proof))
-    }
-
-    /// How many members the current wave still needs, of those that were not skipped for the canaries, else of all.
-    pub fn wanted_members(&self, tally: &Tally) -> u64 {
-        if self.is_canary_wave() {
-            let canaries = self.publish.strategy.canaries.count() + self.stand_ins;
-            let hopes = tally.count_in(1, |s| !s.is_out_of_the_wave());
-            // One that was skipped after it was planned is replaced once, not as skipped and as unproven.
-            return canaries
-                .saturating_sub(tally.count_in(1, |s| s != Standing::Skipped))
-                .min(self.missing_proofs(tally).saturating_sub(hopes));
-        }
-        let end = self.wave_end();
-        end.saturating_sub(tally.count(|_| true))
-    }
-
-    /// The cumulative number of deployments at which the current wave ends.
-    fn wave_end(&self) -> u64 {
-        let ends = self.publish.strategy.wave_ends(self.walk.whole);
-        let at = usize::try_from(self.wave).unwrap_or(usize::MAX).saturating_sub(1);
-        // The last wave takes whoever came while the rollout ran.
-        if at + 1 >= ends.len() { u64::MAX } else { ends[at] }
-    }
-
-    /// How many waves there are, canaries included; 0 while the deployments are being counted.
-    pub fn waves(&self) -> u32 {
-        let waves = self.publish.strategy.wave_ends(self.walk.whole).len();
-        u32::try_from(waves).unwrap_or(u32::MAX).max(self.wave)
-    }
-
-    /// How many refreshes may be released now.
-    pub fn free_places(&self, tally: &Tally) -> u64 {
-        if self.state == RolloutState::Running {
-            self.publish.strategy.max_in_flight.get().saturating_sub(tally.count(Standing::is_in_flight))
-        } else {
-            0
-        }
-    }
-
-    /// What a person's command does: the changed rollout, or `None` where it is so already.
-    pub fn command(&self, command: Command, tally: &Tally, now: Timestamp) -> Result<Option<Self>, IllegalCommand> {
-        use RolloutState as S;
-        let mut next = self.clone();
-        match (&self.state, command) {
-            (S::Waiting { .. } | S::Planning | S::Running, Command::Pause) => {
-                let on = if let S::Waiting { on } = self.state { Some(on) } else { None };
-                next.state = S::Paused { why: "paused by a command".to_owned(), on };
-            }
-            (S::Paused { .. } | S::Halted { .. }, Command::Pause) => return Ok(None),
-            (S::Paused { .. }, Command::Resume) if self.waits_for_approval() => {
-                return Err(IllegalCommand::WaitsForApproval);
-            }
-            (S::Paused { .. } | S::Halted { .. }, Command::Resume) => {
-                next.go_on(tally, now);
-            }
-            (S::Paused { .. }, Command::Approve) if self.waits_for_approval() => next.approve(now),
-            (state, Command::Approve) if self.approval == Approval::Given && !state.is_ended() => return Ok(None),
-            (state, Command::Approve) => return Err(IllegalCommand::NothingToApprove { state: state.name() }),
-            (S::Waiting { .. } | S::Planning | S::Running, Command::Resume) => return Ok(None),
-            (S::Canceled { .. }, Command::Cancel) => return Ok(None),
-            (S::Completed, Command::Cancel | Command::Pause | Command::Resume)
-            | (S::Canceled { .. }, Command::Pause | Command::Resume) => {
-                return Err(IllegalCommand::State { state: self.state.name(), command: command.name() });
-            }
-            (_, Command::Cancel) => next.cancel(None, now),
-            (S::Completed, Command::Retry(_)) if tally.count(|s| !s.has_result()) == 0 => return Ok(None),
-            (S::Canceled { .. }, Command::Retry(_)) => {
-                return Err(IllegalCommand::State { state: self.state.name(), command: command.name() });
-            }
-            // All that had failed is queued again, so whatever fails from now on counts.
-            (state, Command::Retry(retried)) => {
-                if state.is_ended() {
-                    next.reopen(tally, now);
-                }
-                next.forgiven = match retried {
-                    Retried::Failed => Forgiven::default(),
-                    // The others were looked at before and still are.
-                    Retried::Of(_) => next.forgiven.at_most(tally, self.wave),
-                };
-            }
-        }
-        Ok(Some(next))
-    }
-
-    /// Ends it: by a person, or because `superseded_by` takes its place.
-    pub fn cancel(&mut self, superseded_by: Option<RolloutId>, now: Timestamp) {
-        self.state = RolloutState::Canceled { superseded_by };
-        self.ended_at = Some(now);
-    }
-
-    /// Goes on after its end, since refreshes of it are tried again.
-    pub fn reopen(&mut self, tally: &Tally, now: Timestamp) {
-        self.go_on(tally, now);
-    }
-
-    /// Lets the last wave begin. Forgives no failure: nobody was asked that.
-    fn approve(&mut self, now: Timestamp) {
-        self.approval = Approval::Given;
-        self.state = if self.wave == 0 { RolloutState::Planning } else { RolloutState::Running };
-        if !self.walk.wave_is_planned {
-            self.ask_planner(now);
-        }
-    }
-
-    fn go_on(&mut self, tally: &Tally, now: Timestamp) {
-        let was_paused = matches!(self.state, RolloutState::Paused { .. });
-        if self.approval == Approval::Asked {
-            // It halted while it waited for that, so the question comes again.
-            self.approval = Approval::Pending;
-        }
-        if self.vetting == Vetting::Parked {
-            self.vetting = Vetting::Done;
-        }
-        self.forgiven = Forgiven {
-            all: tally.count(Standing::is_failure),
-            in_wave: tally.count_in(self.wave, Standing::is_failure),
-            // Of a paused one nobody has said yet that the offer is to blame: it halts instead.
-            by_offer: if was_paused { self.forgiven.by_offer } else { tally.count(|s| s == Standing::FailedByOffer) },
-        };
-        let wave_is_done = self.walk.wave_is_planned && tally.count_in(self.wave, |s| !s.is_out_of_the_wave()) == 0;
-        if self.missing_proofs(tally) > 0 && self.stand_ins >= STAND_INS && wave_is_done {
-            self.canaries_waived = true;
-        }
-        if let Some(lint) = self.lint.as_mut().filter(|lint| lint.has_rejected && was_paused && self.wave == 0) {
-            lint.is_waived = true;
-        }
-        self.state = match self.state {
-            RolloutState::Paused { on: Some(on), .. } => RolloutState::Waiting { on },
-            _ if self.wave == 0 => RolloutState::Planning,
-            _ => RolloutState::Running,
-        };
-        self.ended_at = None;
-        self.walk.dead_letters = 0;
-        if !self.walk.wave_is_planned && !matches!(self.state, RolloutState::Waiting { .. }) {
-            self.ask_planner(now);
-        }
-    }
-
     fn over_budget(&self, tally: &Tally) -> Option<String> {
         let budget = self.publish.strategy.max_failures;
         let check = |what: &str, members: u64, failed: u64, forgiven: u64| {
@@ -646,14 +267,6 @@ impl Rollout {
         let in_wave = tally.count_in(self.wave, Standing::is_failure);
         check("of this wave", wave_members, in_wave, self.forgiven.in_wave)
             .or_else(|| check("started so far", all, tally.count(Standing::is_failure), self.forgiven.all))
-    }
-
-    /// How many members the current wave is to have by its strategy.
-    fn planned_size(&self) -> u64 {
-        let ends = self.publish.strategy.wave_ends(self.walk.whole);
-        let at = usize::try_from(self.wave).unwrap_or(usize::MAX);
-        let end = |at: usize| at.checked_sub(1).and_then(|at| ends.get(at)).copied().unwrap_or(0);
-        end(at).saturating_sub(end(at.saturating_sub(1)))
     }
 }
 
@@ -687,22 +300,5 @@ impl RolloutState {
     }
 }
 
-impl Command {
-    /// The command's word in routes and logs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Approve => "approve",
-            Self::Cancel => "cancel",
-            Self::Retry(_) => "retry",
-        }
-    }
-
-    /// The command that `word` names.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Pause, Self::Resume, Self::Approve, Self::Cancel, Self::Retry(Retried::Failed)]
-            .into_iter()
-            .find(|c| c.name() == word)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,25 @@ fn a_refresh_goes_from_queued_to_succeeded() {
 }
 
 #[test]
+fn a_look_that_told_nothing_makes_the_next_one_no_earlier_than_azure_wanted_last() {
+    let minutes_after = |answer: PollAnswer| {
+        let accepted = Event::Answered {
+            answer: SubmitAnswer::Accepted { operation: operation(), wait: Some(minutes(5)) },
+            correlation_id: None,
+        };
+        let mut events = submitting();
+        events.extend([(0, accepted), (5, Event::Claim), (5, Event::Polled(answer))]);
+        (walk(events).0.wake_at().unwrap() - (start() + minutes(5))).num_seconds()
+    };
+    let busy = |wait| PollAnswer::Unreadable { error: error(503, "ServiceUnavailable"), wait };
+    assert_eq!(minutes_after(busy(None)), 300);
+    assert_eq!(minutes_after(busy(Some(Duration::from_secs(20)))), 20, "what it names counts");
+    assert_eq!(minutes_after(PollAnswer::AccessLost { error: error(403, "AuthorizationFailed") }), 300);
+    let no_json = RemoteError { status: Some(200), code: "NoStatus".into(), message: "text".into() };
+    assert_eq!(minutes_after(PollAnswer::Unreadable { error: no_json, wait: None }), 300);
+}
+
+#[test]
 fn a_poll_waits_as_long_as_this_answer_says_else_the_last_one_else_thirty_seconds() {
     let running = |wait| PollAnswer::Running { percent: Some(40.0), wait, moved: None };
     let wait_of = |refresh: &Refresh| (refresh.wake_at().unwrap() - (start() + minutes(1))).num_seconds();

@@ -360,7 +360,12 @@ impl Refresh {
         if deadline <= now {
             return self.verify(attempt, Question::Overdue, now);
         }
-        let next_poll = now + RetryPolicy::POLL.wait(self.unreadable.max(1), wait, &self.seed());
+        let mut pause = RetryPolicy::POLL.wait(self.unreadable.max(1), wait, &self.seed());
+        if let (None, Some(last)) = (wait, operation.last_wait_seconds) {
+            // An answer that could not be read takes nothing back.
+            pause = pause.max(RetryPolicy::POLL.wait(1, Some(Duration::from_secs(last)), ""));
+        }
+        let next_poll = now + pause;
         self.state = RefreshState::Running { attempt, operation, next_poll, claimed_until: None, deadline };
         Next::Nothing
     }

@@ -1,5 +1,5 @@
-//! Who App Service authentication says is calling: `X-MS-CLIENT-PRINCIPAL`, read strictly. Whether it counts at all is
-//! decided in [`super::guard`].
+//! Who App Service authentication says is calling: `X-MS-CLIENT-PRINCIPAL`, read strictly. Whether it counts at all is for
+//! whoever asks: the dashboard's guard, and [`super::caller`].
 
 use axum::http::HeaderMap;
 use base64::Engine as _;
