@@ -62,7 +62,7 @@ impl Settings {
             jit: jit(&mut reader),
             notify: notify(&mut reader),
             dashboard: DashboardSettings {
-                key: reader.secret("DASHBOARD_KEY"),
+                key: reader.long_secret("DASHBOARD_KEY"),
                 auth: reader
                     .word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)])
                     .unwrap_or(DashboardAuth::Key),
@@ -210,7 +210,7 @@ fn arm(reader: &mut Reader<'_>) -> ArmSettings {
             "it is not an audience",
             "give the resource's identifier, such as https://management.azure.com",
         )
-        .unwrap_or_else(|| endpoint.as_str().to_owned());
+        .unwrap_or_else(|| audience_of(&endpoint));
     let api_version = reader
         .checked(
             "ARM_API_VERSION",
@@ -228,6 +228,14 @@ fn arm(reader: &mut Reader<'_>) -> ArmSettings {
             .and_then(|calls| usize::try_from(calls).ok())
             .unwrap_or(64),
         verify_after_success: reader.boolean("VERIFY_AFTER_SUCCESS").unwrap_or(true),
+    }
+}
+
+/// What tokens for an endpoint are for: the endpoint itself, but in Azure Government (contracts/arm.md §2.7).
+fn audience_of(endpoint: &Endpoint) -> String {
+    match endpoint.url().host_str() {
+        Some("management.usgovcloudapi.net") => "https://management.core.usgovcloudapi.net".to_owned(),
+        _ => endpoint.as_str().to_owned(),
     }
 }
 

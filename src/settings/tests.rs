@@ -313,6 +313,10 @@ fn the_audience_follows_the_endpoint_unless_it_is_given() {
     assert_eq!(settings(&[simulated]).arm.audience, "http://127.0.0.1:4000");
     let own = ("ARM_AUDIENCE", "https://management.core.windows.net/");
     assert_eq!(settings(&[simulated, own]).arm.audience, own.1);
+    let government = ("ARM_ENDPOINT", "https://management.usgovcloudapi.net/");
+    assert_eq!(settings(&[government]).arm.audience, "https://management.core.usgovcloudapi.net");
+    let china = ("ARM_ENDPOINT", "https://management.chinacloudapi.cn");
+    assert_eq!(settings(&[china]).arm.audience, china.1);
 }
 
 #[test]
@@ -396,14 +400,16 @@ fn lists_of_secrets_are_split_at_commas_and_short_ones_are_remarked() {
     let settings = settings(&[
         ("NOTIFICATION_SIG", "0123456789abcdef, fedcba9876543210,"),
         ("LOCAL_FUNCTION_KEYS", "tiny"),
+        ("DASHBOARD_KEY", "fifteen-letters"),
         ("NOTIFY_URL", "https://hooks.example/?sig=abc"),
         ("NOTIFY_SECRET", "a key that nobody else has"),
     ]);
     let sigs: Vec<_> = settings.notifications.sigs.iter().map(Secret::expose).collect();
     assert_eq!(sigs, ["0123456789abcdef", "fedcba9876543210"]);
-    assert_eq!(settings.remarks.iter().map(|remark| remark.name.as_str()).collect::<Vec<_>>(), ["LOCAL_FUNCTION_KEYS"]);
+    let remarks: Vec<_> = settings.remarks.iter().map(|remark| remark.name.as_str()).collect();
+    assert_eq!(remarks, ["DASHBOARD_KEY", "LOCAL_FUNCTION_KEYS"]);
     let shown = format!("{settings:?}");
-    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "sig=abc", "a key that"] {
+    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "fifteen-letters", "sig=abc", "a key that"] {
         assert!(!shown.contains(secret), "{secret} is shown");
     }
 }
