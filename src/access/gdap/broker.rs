@@ -38,7 +38,13 @@ struct Slot {
 impl Broker {
     /// A broker over an endpoint and a vault, for the user of the partner's tenant.
     pub fn new(exchange: Exchange, vault: Vault, partner_tenant: &str) -> Self {
-        Self { exchange, vault, home: partner_tenant.to_ascii_lowercase(), slots: Mutex::default(), dead: Mutex::default() }
+        Self {
+            exchange,
+            vault,
+            home: partner_tenant.to_ascii_lowercase(),
+            slots: Mutex::default(),
+            dead: Mutex::default(),
+        }
     }
 
     /// The vault; for who signs in and who rotates.

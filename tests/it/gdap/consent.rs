@@ -165,8 +165,7 @@ async fn a_lost_message_is_found_by_the_renewal() {
 #[tokio::test]
 async fn what_was_asked_for_once_stays_asked_for() {
     let scene = Scene::new().await;
-    let graph =
-        Grant { enterprise_application_id: GRAPH_APP.to_owned(), scope: "Application.Read.All".to_owned() };
+    let graph = Grant { enterprise_application_id: GRAPH_APP.to_owned(), scope: "Application.Read.All".to_owned() };
     scene.simulator.on(Call::Consent, [OnCall::Answer(Reply::text(503, "")), OnCall::Answer(Reply::text(403, ""))]);
     want(&scene).await;
     scene.world.deliver().await;
