@@ -61,12 +61,7 @@ impl Settings {
             gdap: gdap(&mut reader),
             jit: jit(&mut reader),
             notify: notify(&mut reader),
-            dashboard: DashboardSettings {
-                key: reader.long_secret("DASHBOARD_KEY"),
-                auth: reader
-                    .word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)])
-                    .unwrap_or(DashboardAuth::Key),
-            },
+            dashboard: dashboard(&mut reader),
             host: HostSettings {
                 function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
                 queue_file: reader.text("LOCAL_QUEUE").map(PathBuf::from),
@@ -414,6 +409,21 @@ fn notify(reader: &mut Reader<'_>) -> NotifySettings {
         );
     }
     NotifySettings { url, secret }
+}
+
+fn dashboard(reader: &mut Reader<'_>) -> DashboardSettings {
+    let key = reader.long_secret("DASHBOARD_KEY");
+    let auth = reader.word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)]).unwrap_or(DashboardAuth::Key);
+    // What App Service sets where its authentication stands before the app.
+    let is_on = reader.text("WEBSITE_AUTH_ENABLED").is_some_and(|word| word.eq_ignore_ascii_case("true"));
+    if auth == DashboardAuth::EasyAuth && !is_on {
+        reader.odd(
+            "DASHBOARD_AUTH",
+            "it is easyauth, and WEBSITE_AUTH_ENABLED does not say that App Service authentication is on: without it anybody may say who they are",
+            "switch it on for the app, or take the setting away",
+        );
+    }
+    DashboardSettings { key, auth }
 }
 
 fn default_endpoint(name: &str) -> Endpoint {

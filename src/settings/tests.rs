@@ -308,6 +308,16 @@ fn the_identity_is_the_secret_if_complete_else_the_managed_one_else_the_develope
 }
 
 #[test]
+fn a_dashboard_that_believes_a_header_which_nobody_guards_is_remarked() {
+    let names = |settings: Settings| -> Vec<_> { settings.remarks.into_iter().map(|remark| remark.name).collect() };
+    let (auth, on) = (("DASHBOARD_AUTH", "easyauth"), ("WEBSITE_AUTH_ENABLED", "True"));
+    assert_eq!(names(settings(&[auth])), ["DASHBOARD_AUTH"]);
+    assert_eq!(names(settings(&[auth, ("WEBSITE_AUTH_ENABLED", "False")])), ["DASHBOARD_AUTH"]);
+    assert_eq!(names(settings(&[auth, on])), [""; 0]);
+    assert_eq!(names(settings(&[])), [""; 0]);
+}
+
+#[test]
 fn the_audience_follows_the_endpoint_unless_it_is_given() {
     let simulated = ("ARM_ENDPOINT", "http://127.0.0.1:4000/");
     assert_eq!(settings(&[simulated]).arm.audience, "http://127.0.0.1:4000");
