@@ -1,14 +1,24 @@
 #!/bin/sh
 # Takes the README's pictures of the dashboard anew, from the demo: docs/screenshots/*.png.
 #
-# Needs cargo, Node.js with npm, and Chromium (CHROMIUM names another one).
+# Needs cargo and Node.js with npm. Chromium is the one that CHROMIUM names, that is installed, or that npm has.
 set -eu
 cd "$(dirname "$0")/.."
 
 modules=$PWD/target/screenshots
 mkdir -p "$modules" docs/screenshots
 cp tests/browser/package.json tests/browser/package-lock.json "$modules"
-(cd "$modules" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+install() {
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null)
+}
+install "$modules"
+browser=${CHROMIUM:-$(command -v chromium || true)}
+if [ -z "$browser" ]; then
+    mkdir -p "$modules/carried"
+    cp tests/carried-browser/package.json tests/carried-browser/package-lock.json "$modules/carried"
+    install "$modules/carried"
+    browser=$(node tests/carried-browser/unpack.js "$modules/carried")
+fi
 cargo build --quiet --locked
 
 log=$modules/demo.log
@@ -22,5 +32,5 @@ done
 address=$(sed -n 's/^  dashboard  *//p' "$log")
 DASHBOARD_KEY=$(sed -n 's/^  its key  *//p' "$log")
 export DASHBOARD_KEY
-node tests/browser/screenshots.js "$modules" "${CHROMIUM:-$(command -v chromium)}" "$address" docs/screenshots
+node tests/browser/screenshots.js "$modules" "$browser" "$address" docs/screenshots
 ls -l docs/screenshots

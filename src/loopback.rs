@@ -1,19 +1,23 @@
-//! The HTTP server of every simulator: takes connections on loopback, and may drop one without an answer.
+//! What every simulator has in common: a port of loopback, an HTTP server on it that may drop a connection without an answer,
+//! canned answers, and a memory of the last requests.
 //!
 //! Knows nothing of what is asked and answered; it is no server for anybody else.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use url::Url;
 
 /// What an answer is here.
 pub type Answer = Response<Full<Bytes>>;
@@ -64,5 +68,71 @@ where
             // How a connection ends is the client's affair.
             let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
         });
+    }
+}
+
+/// A port of loopback, and its address.
+pub struct Place {
+    /// Takes connections.
+    pub listener: TcpListener,
+    /// `http://127.0.0.1:{port}`.
+    pub origin: String,
+    /// The same as a URL.
+    pub endpoint: Url,
+}
+
+impl Place {
+    /// Takes a port, or a free one for 0, within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the port cannot be had.
+    pub fn take(port: u16) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let origin = format!("http://{}", listener.local_addr()?);
+        let endpoint = origin.parse().map_err(io::Error::other)?;
+        Ok(Self { listener, origin, endpoint })
+    }
+}
+
+/// What serves somewhere; dropping it closes every connection.
+pub struct Server(JoinHandle<()>);
+
+impl Server {
+    /// Begins to serve.
+    pub fn start(serving: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(serving))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A canned answer; headers that HTTP does not know are left out.
+pub fn response<N: AsRef<str>>(
+    status: u16,
+    headers: impl IntoIterator<Item = (N, String)>,
+    body: impl Into<Bytes>,
+) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_ref()), HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Keeps a record as the last of at most `most`.
+pub fn keep<R>(records: &mut VecDeque<R>, most: usize, record: impl FnOnce() -> R) {
+    if most > 0 {
+        let too_many = (records.len() + 1).saturating_sub(most);
+        records.drain(..too_many);
+        records.push_back(record());
     }
 }

@@ -9,6 +9,9 @@ use azure_core::http::request::{Body, Request};
 use azure_core::http::{AsyncRawResponse, ClientOptions, HttpClient, RetryOptions, Transport};
 use std::sync::Arc;
 
+/// The largest answer that is read: tokens and secrets are a few KB.
+const LARGEST_BODY: usize = 1024 * 1024;
+
 /// Where the SDK asks for tokens.
 ///
 /// It insists on https, also to a simulator on this machine; there the scheme is put back just before the call.
@@ -87,7 +90,7 @@ impl HttpClient for Lent {
             // The URL of a token request carries the identity's id; who reads the error knows where it went.
             Error::with_error(kind, error.without_url(), "the token endpoint did not answer")
         };
-        let answer = outgoing.send().await.map_err(failed)?;
+        let mut answer = outgoing.send().await.map_err(failed)?;
         let status = answer.status().as_u16();
         let mut headers = Headers::new();
         for (name, value) in answer.headers() {
@@ -95,7 +98,13 @@ impl HttpClient for Lent {
                 headers.insert(HeaderName::from(name.as_str().to_owned()), HeaderValue::from(value.to_owned()));
             }
         }
-        let body = answer.bytes().await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > LARGEST_BODY {
+                return Err(Error::with_message(ErrorKind::Io, "the answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
         Ok(AsyncRawResponse::from_bytes(status.into(), headers, body))
     }
 }

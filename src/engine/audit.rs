@@ -20,7 +20,9 @@ const DAY: i64 = 24 * 60 * 60;
 /// More days than will be.
 const LAST_DAY: i64 = 99_999;
 /// Who, where it was the service itself.
-pub(super) const OURSELVES: &str = "permafresh";
+pub const OURSELVES: &str = "permafresh";
+/// What: a message that nobody could work off.
+pub const DEAD_LETTER: &str = "message.dead";
 /// The longest text of an entry, in characters.
 const LONGEST: usize = 2_000;
 

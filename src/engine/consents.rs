@@ -119,21 +119,25 @@ impl Engine {
         Ok(token)
     }
 
-    /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at anew.
+    /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at anew, and
+    /// what was asked for before stays asked for.
     pub async fn want_consent(&self, tenant: &str, grants: &[Grant]) -> Result<CustomerConsent, EngineError> {
         let tenant = tenant.to_ascii_lowercase();
         for _ in 0..super::RACES {
             let now = self.now();
             let known = document::get::<CustomerConsent>(&*self.store, &tenant).await?;
+            let grants = known.as_ref().map_or_else(|| grants.to_vec(), |known| together(&known.value.grants, grants));
+            let is_all = known.as_ref().is_some_and(|known| known.value.grants == grants);
             if let Some(known) = &known
                 && let ConsentState::Wanted { due, .. } = &known.value.state
                 && *due + LOST_AFTER > now
+                && is_all
             {
                 return Ok(known.value.clone());
             }
-            // What was lost goes on as it was, with the id that Partner Center knows.
+            // What was lost goes on as it was, with the id that Partner Center knows; another request has another one.
             let (attempt, request_id, correlation_id) = match known.as_ref().map(|known| &known.value.state) {
-                Some(ConsentState::Wanted { attempt, request_id, correlation_id, .. }) => {
+                Some(ConsentState::Wanted { attempt, request_id, correlation_id, .. }) if is_all => {
                     (*attempt, *request_id, *correlation_id)
                 }
                 _ => (1, Uuid::new_v4(), Uuid::new_v4()),
@@ -141,7 +145,7 @@ impl Engine {
             let wanted = CustomerConsent {
                 tenant_id: tenant.clone(),
                 state: ConsentState::Wanted { attempt, due: now, request_id, correlation_id, last: None },
-                grants: grants.to_vec(),
+                grants,
                 since: now,
             };
             let record = Versioned { value: wanted.clone(), etag: known.and_then(|known| known.etag) };
@@ -341,6 +345,12 @@ impl Engine {
         let due = Some(*due).filter(|due| *due > self.now());
         self.send_refresh_messages(&[Outgoing { id, body, due }]).await
     }
+}
+
+/// What was asked for before, with what is asked for now in the place of the same resource's.
+fn together(before: &[Grant], now: &[Grant]) -> Vec<Grant> {
+    let is_asked_now = |grant: &&Grant| !now.iter().any(|asked| asked.is_for_same_as(grant));
+    now.iter().chain(before.iter().filter(is_asked_now)).cloned().collect()
 }
 
 /// Proves the consent with a token, and asks for it where that fails for want of it.

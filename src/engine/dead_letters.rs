@@ -9,7 +9,7 @@ use serde_json::json;
 use tracing::error;
 use uuid::Uuid;
 
-use super::audit::{AuditEntry, OURSELVES, Outcome};
+use super::audit::{AuditEntry, DEAD_LETTER, OURSELVES, Outcome};
 use super::{Engine, EngineError};
 use crate::queue::{DeadLetter, Message};
 use crate::rollout::deployment::CHECK_LOOKS;
@@ -71,7 +71,7 @@ impl Engine {
             id,
             at: letter.at,
             who: OURSELVES.to_owned(),
-            what: "message.dead".to_owned(),
+            what: DEAD_LETTER.to_owned(),
             on: on.clone(),
             from: None,
             to: None,
@@ -81,7 +81,7 @@ impl Engine {
         })
         .await?;
         let data = json!({"messageId": letter.id, "queue": queue, "on": on, "why": letter.reason, "needsPerson": true});
-        self.tell(format!("dead.{id}"), "message.dead", data).await
+        self.tell(format!("dead.{id}"), DEAD_LETTER, data).await
     }
 
     /// Only the message that is awaited counts: another one was sent in its place already.

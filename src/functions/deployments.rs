@@ -96,7 +96,7 @@ pub async fn forget(
     caller: Caller,
 ) -> Result<Response, Problem> {
     let key = parse_key(&key)?;
-    let act = act(&app, &caller, "deployment.forget", &key, None).await?;
+    let act = act(&app, caller.who(), "deployment.forget", &key, None).await?.ok_or_else(|| no_deployment(&key))?;
     let work = async {
         app.engine.forget(&key).await?;
         Ok::<_, EngineError>(((), Some("forgotten".to_owned())))
@@ -114,9 +114,8 @@ pub async fn hold(
 ) -> Result<Json<DeploymentView>, Problem> {
     let key = parse_key(&key)?;
     let HoldRequest { until, why } = reason::hold(&body, app.engine.now())?;
-    let act = act(&app, &caller, "deployment.hold", &key, Some(why.clone())).await?;
     let hold = Hold { until, why, since: app.engine.now() };
-    change_hold(&app, act, &key, Some(hold)).await
+    held(&app, &key, put_on_hold(&app, caller.who(), &key, hold).await?)
 }
 
 /// `POST /api/deployments/{key}/release` with an optional `{"why"}`: it may be touched again.
@@ -128,8 +127,29 @@ pub async fn release(
 ) -> Result<Json<DeploymentView>, Problem> {
     let key = parse_key(&key)?;
     let why = reason::optional(&body)?;
-    let act = act(&app, &caller, "deployment.release", &key, why).await?;
-    change_hold(&app, act, &key, None).await
+    held(&app, &key, let_go(&app, caller.who(), &key, why).await?)
+}
+
+/// Puts a deployment on hold, and notes in the audit list who did; `None` if there is no such deployment.
+pub async fn put_on_hold(
+    app: &App,
+    who: String,
+    key: &DeploymentKey,
+    hold: Hold,
+) -> Result<Option<Deployment>, EngineError> {
+    let Some(act) = act(app, who, "deployment.hold", key, Some(hold.why.clone())).await? else { return Ok(None) };
+    change_hold(app, act, key, Some(hold)).await
+}
+
+/// Releases a deployment, and notes in the audit list who did; `None` if there is no such deployment.
+pub async fn let_go(
+    app: &App,
+    who: String,
+    key: &DeploymentKey,
+    why: Option<String>,
+) -> Result<Option<Deployment>, EngineError> {
+    let Some(act) = act(app, who, "deployment.release", key, why).await? else { return Ok(None) };
+    change_hold(app, act, key, None).await
 }
 
 async fn change_hold(
@@ -137,29 +157,33 @@ async fn change_hold(
     act: Act,
     key: &DeploymentKey,
     hold: Option<Hold>,
-) -> Result<Json<DeploymentView>, Problem> {
+) -> Result<Option<Deployment>, EngineError> {
     let work = async {
         let changed = app.engine.change_hold(key, hold).await?;
         let to = changed.as_ref().map(|deployment| held_state(deployment, app.engine.now()));
         Ok::<_, EngineError>((changed, to))
     };
-    match app.engine.audited(act, work).await? {
+    app.engine.audited(act, work).await
+}
+
+fn held(app: &App, key: &DeploymentKey, changed: Option<Deployment>) -> Result<Json<DeploymentView>, Problem> {
+    match changed {
         Some(deployment) => Ok(Json(view(app, &deployment))),
         None => Err(no_deployment(key)),
     }
 }
 
-/// What is to be done to a deployment that is there, for the audit list.
+/// What is to be done to a deployment, for the audit list; `None` if it is not there.
 async fn act(
     app: &App,
-    caller: &Caller,
+    who: String,
     what: &'static str,
     key: &DeploymentKey,
     why: Option<String>,
-) -> Result<Act, Problem> {
-    let known = app.engine.deployment(key).await?.ok_or_else(|| no_deployment(key))?;
+) -> Result<Option<Act>, EngineError> {
+    let Some(known) = app.engine.deployment(key).await? else { return Ok(None) };
     let from = Some(held_state(&known.value, app.engine.now()));
-    Ok(Act { who: caller.who(), what, on: Some(known.value.application_id.to_string()), from, why })
+    Ok(Some(Act { who, what, on: Some(known.value.application_id.to_string()), from, why }))
 }
 
 fn held_state(deployment: &Deployment, now: Timestamp) -> String {

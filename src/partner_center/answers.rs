@@ -53,6 +53,13 @@ pub(super) fn is_azure_application(item: &Object) -> bool {
     is(item, "resourceType", "AzureApplication")
 }
 
+/// Whether a product is the one of an offer id. What does not say whose it is was found by the filter.
+pub(super) fn is_of_offer(item: &Object, offer: &str) -> bool {
+    let Some(ids) = item.get("externalIDs").and_then(Value::as_array) else { return true };
+    let mut ids = ids.iter().filter_map(Value::as_object);
+    ids.any(|id| is(id, "type", "AzureOfferId") && is(id, "value", offer))
+}
+
 /// A managed-application plan; `None` for any other kind.
 pub(super) fn variant(item: &Object) -> Option<Result<Variant, String>> {
     if !is(item, "resourceType", "AzureSkuVariant") || !is(item, "subType", "managed-application") {

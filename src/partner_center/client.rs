@@ -98,7 +98,10 @@ impl PartnerCenter {
         const ASKED: &str = "the product of an offer";
         let filter = format!("externalIDs/Any(i:i/type%20eq%20'AzureOfferId'%20and%20i/value%20eq%20'{offer}')");
         let products = self.list(ASKED, format!("{BASE}/products?$filter={filter}")).await?;
-        let found = products.iter().find(|product| answers::is_azure_application(product));
+        // Not everything is taken on the filter's word: another offer's version would be brought to this one's customers.
+        let is_meant =
+            |product: &&Object| answers::is_azure_application(product) && answers::is_of_offer(product, offer);
+        let found = products.iter().find(is_meant);
         found.map(answers::id).transpose().map_err(|why| unreadable(ASKED, why))
     }
 

@@ -60,7 +60,11 @@ pub const ALL: &[SettingDoc] = &[
     with("RENEW_TOKENS_SCHEDULE", "0 0 4 * * *", "when the GDAP refresh token is renewed (daily, 04:00 UTC)"),
     with("MODE", "act", "act, or observe: plan, lint and report, but never call refreshPermissions"),
     with("ARM_ENDPOINT", "https://management.azure.com", "Azure Resource Manager; another one in sovereign clouds"),
-    with("ARM_AUDIENCE", "https://management.azure.com", "audience of its tokens; absent means ARM_ENDPOINT"),
+    with(
+        "ARM_AUDIENCE",
+        "https://management.azure.com",
+        "audience of its tokens; absent means what the cloud of ARM_ENDPOINT takes",
+    ),
     with("ARM_API_VERSION", "2019-07-01", "API version of Microsoft.Solutions"),
     with("ARM_MAX_CONCURRENCY", "64", "calls to Azure Resource Manager at once, per process"),
     without("AZURE_TENANT_ID", "tenant of the publisher's identity"),

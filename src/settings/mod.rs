@@ -61,12 +61,7 @@ impl Settings {
             gdap: gdap(&mut reader),
             jit: jit(&mut reader),
             notify: notify(&mut reader),
-            dashboard: DashboardSettings {
-                key: reader.secret("DASHBOARD_KEY"),
-                auth: reader
-                    .word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)])
-                    .unwrap_or(DashboardAuth::Key),
-            },
+            dashboard: dashboard(&mut reader),
             host: HostSettings {
                 function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
                 queue_file: reader.text("LOCAL_QUEUE").map(PathBuf::from),
@@ -210,7 +205,7 @@ fn arm(reader: &mut Reader<'_>) -> ArmSettings {
             "it is not an audience",
             "give the resource's identifier, such as https://management.azure.com",
         )
-        .unwrap_or_else(|| endpoint.as_str().to_owned());
+        .unwrap_or_else(|| audience_of(&endpoint));
     let api_version = reader
         .checked(
             "ARM_API_VERSION",
@@ -228,6 +223,14 @@ fn arm(reader: &mut Reader<'_>) -> ArmSettings {
             .and_then(|calls| usize::try_from(calls).ok())
             .unwrap_or(64),
         verify_after_success: reader.boolean("VERIFY_AFTER_SUCCESS").unwrap_or(true),
+    }
+}
+
+/// What tokens for an endpoint are for: the endpoint itself, but in Azure Government (contracts/arm.md §2.7).
+fn audience_of(endpoint: &Endpoint) -> String {
+    match endpoint.url().host_str() {
+        Some("management.usgovcloudapi.net") => "https://management.core.usgovcloudapi.net".to_owned(),
+        _ => endpoint.as_str().to_owned(),
     }
 }
 
@@ -406,6 +409,21 @@ fn notify(reader: &mut Reader<'_>) -> NotifySettings {
         );
     }
     NotifySettings { url, secret }
+}
+
+fn dashboard(reader: &mut Reader<'_>) -> DashboardSettings {
+    let key = reader.long_secret("DASHBOARD_KEY");
+    let auth = reader.word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)]).unwrap_or(DashboardAuth::Key);
+    // What App Service sets where its authentication stands before the app.
+    let is_on = reader.text("WEBSITE_AUTH_ENABLED").is_some_and(|word| word.eq_ignore_ascii_case("true"));
+    if auth == DashboardAuth::EasyAuth && !is_on {
+        reader.odd(
+            "DASHBOARD_AUTH",
+            "it is easyauth, and WEBSITE_AUTH_ENABLED does not say that App Service authentication is on: without it anybody may say who they are",
+            "switch it on for the app, or take the setting away",
+        );
+    }
+    DashboardSettings { key, auth }
 }
 
 fn default_endpoint(name: &str) -> Endpoint {

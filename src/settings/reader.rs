@@ -12,6 +12,9 @@ use super::secret::Secret;
 /// What a value must be, in words, when it is an endpoint.
 const ENDPOINT: &str = "give an https address, or http to localhost, such as https://management.azure.com";
 
+/// Below so many characters a secret can be guessed.
+const SHORT: usize = 16;
+
 /// The settings as they came, and the problems found so far.
 pub(super) struct Reader<'a> {
     values: &'a BTreeMap<String, String>,
@@ -31,6 +34,15 @@ impl<'a> Reader<'a> {
 
     pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         self.text(name).map(Secret::new)
+    }
+
+    /// A secret that somebody else might guess where it is short.
+    pub(super) fn long_secret(&mut self, name: &str) -> Option<Secret> {
+        let secret = self.secret(name)?;
+        if secret.expose().len() < SHORT {
+            self.odd(name, format!("it is shorter than {SHORT} characters"), "use a long random value");
+        }
+        Some(secret)
     }
 
     /// Notes that a setting is wrong.
@@ -118,8 +130,9 @@ impl<'a> Reader<'a> {
     pub(super) fn secrets(&mut self, name: &str) -> Vec<Secret> {
         let items = self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
         let items: Vec<_> = items.collect();
-        if items.iter().any(|item| item.len() < 16) {
-            self.odd(name, "one of its values is shorter than 16 characters", "use long random values");
+        if items.iter().any(|item| item.len() < SHORT) {
+            let why = format!("one of its values is shorter than {SHORT} characters");
+            self.odd(name, why, "use long random values");
         }
         items.into_iter().map(Secret::new).collect()
     }

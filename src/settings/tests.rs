@@ -308,11 +308,25 @@ fn the_identity_is_the_secret_if_complete_else_the_managed_one_else_the_develope
 }
 
 #[test]
+fn a_dashboard_that_believes_a_header_which_nobody_guards_is_remarked() {
+    let names = |settings: Settings| -> Vec<_> { settings.remarks.into_iter().map(|remark| remark.name).collect() };
+    let (auth, on) = (("DASHBOARD_AUTH", "easyauth"), ("WEBSITE_AUTH_ENABLED", "True"));
+    assert_eq!(names(settings(&[auth])), ["DASHBOARD_AUTH"]);
+    assert_eq!(names(settings(&[auth, ("WEBSITE_AUTH_ENABLED", "False")])), ["DASHBOARD_AUTH"]);
+    assert_eq!(names(settings(&[auth, on])), [""; 0]);
+    assert_eq!(names(settings(&[])), [""; 0]);
+}
+
+#[test]
 fn the_audience_follows_the_endpoint_unless_it_is_given() {
     let simulated = ("ARM_ENDPOINT", "http://127.0.0.1:4000/");
     assert_eq!(settings(&[simulated]).arm.audience, "http://127.0.0.1:4000");
     let own = ("ARM_AUDIENCE", "https://management.core.windows.net/");
     assert_eq!(settings(&[simulated, own]).arm.audience, own.1);
+    let government = ("ARM_ENDPOINT", "https://management.usgovcloudapi.net/");
+    assert_eq!(settings(&[government]).arm.audience, "https://management.core.usgovcloudapi.net");
+    let china = ("ARM_ENDPOINT", "https://management.chinacloudapi.cn");
+    assert_eq!(settings(&[china]).arm.audience, china.1);
 }
 
 #[test]
@@ -396,14 +410,16 @@ fn lists_of_secrets_are_split_at_commas_and_short_ones_are_remarked() {
     let settings = settings(&[
         ("NOTIFICATION_SIG", "0123456789abcdef, fedcba9876543210,"),
         ("LOCAL_FUNCTION_KEYS", "tiny"),
+        ("DASHBOARD_KEY", "fifteen-letters"),
         ("NOTIFY_URL", "https://hooks.example/?sig=abc"),
         ("NOTIFY_SECRET", "a key that nobody else has"),
     ]);
     let sigs: Vec<_> = settings.notifications.sigs.iter().map(Secret::expose).collect();
     assert_eq!(sigs, ["0123456789abcdef", "fedcba9876543210"]);
-    assert_eq!(settings.remarks.iter().map(|remark| remark.name.as_str()).collect::<Vec<_>>(), ["LOCAL_FUNCTION_KEYS"]);
+    let remarks: Vec<_> = settings.remarks.iter().map(|remark| remark.name.as_str()).collect();
+    assert_eq!(remarks, ["DASHBOARD_KEY", "LOCAL_FUNCTION_KEYS"]);
     let shown = format!("{settings:?}");
-    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "sig=abc", "a key that"] {
+    for secret in ["0123456789abcdef", "fedcba9876543210", "tiny", "fifteen-letters", "sig=abc", "a key that"] {
         assert!(!shown.contains(secret), "{secret} is shown");
     }
 }

@@ -68,6 +68,10 @@ const everyPage = async (browser) => {
     await page.getByRole("heading", { name: "History" }).waitFor();
     await lint(page, `a deployment ${colorScheme}`);
     await fits(page, `a deployment ${colorScheme}`);
+    await page.getByRole("button", { name: "Put on hold…" }).click();
+    await page.getByRole("heading", { name: "Put this deployment on hold?" }).waitFor();
+    await lint(page, `a hold ${colorScheme}`);
+    await fits(page, `a hold ${colorScheme}`);
     if (colorScheme === "light") {
       await page.setViewportSize({ width: 1200, height: 900 });
       await page.goto(home);
@@ -95,6 +99,19 @@ const withoutScript = async (browser) => {
   await page.getByText("Everything is stopped.").waitFor();
   await confirm(page, "Let everything go on…", "Go on");
   await page.getByRole("button", { name: "Stop everything…" }).waitFor();
+  await page.goto(`${home}/deployments`);
+  await page.locator(".rows a.name").first().click();
+  await page.getByRole("button", { name: "Put on hold…" }).click();
+  await page.getByLabel("Why, for whoever finds the hold").fill("their audit");
+  await page.getByLabel("Until, in UTC; empty for no end").fill("2099-01-01T08:30");
+  await page.getByRole("button", { name: "Put on hold", exact: true }).click();
+  await page.getByText("until 2099-01-01 08:30 UTC: their audit").waitFor();
+  await confirm(page, "Release…", "Release");
+  await page.getByText("It is released").waitFor();
+  await page.goto(`${home}/audit?state=commands`);
+  await page.getByText("deployment.release").waitFor();
+  await page.goto(`${home}/audit?state=dead`);
+  await page.getByText("Nothing yet.").waitFor();
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.getByLabel("Key of the dashboard").waitFor();
   await page.goto(home);

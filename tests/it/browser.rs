@@ -1,5 +1,5 @@
-//! The dashboard in a real browser, driven by `tests/browser/drive.js`: Chromium as it is installed on this machine, and
-//! playwright-core and axe-core from npm. Without one of them these tests fail and say what to install; none is skipped.
+//! The dashboard in a real browser, driven by `tests/browser/drive.js`: Chromium as it is installed on this machine, else the one
+//! that an npm package carries; and playwright-core and axe-core from npm. Without them these tests fail; none is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,11 +38,17 @@ fn browser() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
     let found = names.iter().flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)));
-    named.into_iter().chain(found).find(|file| file.is_file()).unwrap_or_else(|| {
-        panic!(
-            "no browser was found: install Chromium, on Debian and Ubuntu by `apt-get install chromium`, or set CHROMIUM to the path of one"
-        )
-    })
+    named.into_iter().chain(found).find(|file| file.is_file()).unwrap_or_else(carried)
+}
+
+/// The browser from npm, unpacked on first use.
+fn carried() -> PathBuf {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/carried-browser");
+    let unpacked = Command::new("node").arg(sources.join("unpack.js")).arg(npm::installed(&sources)).output();
+    let unpacked = unpacked.expect("Node.js is needed to unpack a browser");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    assert!(unpacked.status.success(), "no browser was found: {}", said(&unpacked.stderr));
+    said(&unpacked.stdout).into()
 }
 
 #[test]

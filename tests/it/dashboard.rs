@@ -18,6 +18,7 @@ use permafresh::store::Versioned;
 use serde_json::json;
 use tower::ServiceExt;
 
+use crate::dead_letters::let_die;
 use crate::faults::{Faults, FaultyStore};
 use crate::world::{DASHBOARD_KEY, Options, World, application, one_wave};
 
@@ -122,6 +123,7 @@ fn addresses(id: RolloutId) -> Vec<String> {
         format!("/rollouts/{id}/confirm?command=pause"),
         "/deployments".into(),
         format!("/deployments/{key}"),
+        format!("/deployments/{key}/confirm?command=hold"),
         "/audit".into(),
         "/switch?to=stop".into(),
     ]
@@ -328,6 +330,77 @@ async fn buttons_stop_everything_let_it_go_on_and_refuse_what_the_state_does_not
     assert_eq!(answer.status, StatusCode::CONFLICT);
     let page = visit.page("/audit").await;
     assert!(page.contains("rollout.pause") && page.contains("refused"), "{page}");
+}
+
+#[tokio::test]
+async fn a_deployment_is_held_and_released_from_its_page_by_whoever_confirms_it() {
+    let world = World::new().await;
+    world.deploy(1).await;
+    let key = application(0).key();
+    let path = format!("/deployments/{key}");
+    let held = async || world.get(&format!("/api/deployments/{key}")).await["hold"].clone();
+    let visit = Visit::signed_in(&world).await;
+    let page = visit.page(&path).await;
+    assert!(page.contains(r#"value="hold""#) && !page.contains(r#"value="release""#), "{page}");
+    let confirm = visit.get(&format!("{path}/confirm?command=hold")).await;
+    assert!(confirm.body.contains("Put this deployment on hold?") && confirm.body.contains("ledger-00000"));
+    let (command, token) = (format!("{path}/command"), confirm.token());
+    for (form, expected) in [
+        ("command=hold&why=audit&token=x".to_owned(), StatusCode::FORBIDDEN),
+        (format!("command=hold&why=+&token={token}"), StatusCode::BAD_REQUEST),
+        (format!("command=hold&why=audit&until=2020-01-01T00:00&token={token}"), StatusCode::BAD_REQUEST),
+        (format!("command=hold&why=audit&until=tomorrow&token={token}"), StatusCode::BAD_REQUEST),
+        (format!("command=forget&why=audit&token={token}"), StatusCode::NOT_FOUND),
+    ] {
+        assert_eq!(visit.post(&command, &form).await.status, expected, "{form}");
+    }
+    let elsewhere = format!("/deployments/{}/command", application(7).key());
+    let hold = format!("command=hold&why=their+%3Cb%3Eaudit&until=2030-01-01T00%3A00&token={token}");
+    assert_eq!(visit.post(&elsewhere, &hold).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(held().await, json!(null));
+
+    let answer = visit.post(&command, &hold).await;
+    assert_eq!(answer.header("location"), format!("{HOME}{path}?done=hold"), "{}", answer.body);
+    let hold = held().await;
+    assert_eq!((&hold["why"], &hold["until"]), (&json!("their <b>audit"), &json!("2030-01-01T00:00:00Z")));
+    let page = visit.page(&format!("{path}?done=hold")).await;
+    for shown in ["until 2030-01-01 00:00 UTC", "their &lt;b&gt;audit", "It is on hold", r#"value="release""#] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
+    let answer = visit.post(&command, &format!("command=release&token={token}")).await;
+    assert_eq!(answer.header("location"), format!("{HOME}{path}?done=release"), "{}", answer.body);
+    assert_eq!(held().await, json!(null));
+    let audit = world.get("/api/audit").await;
+    let entries: Vec<_> =
+        audit["value"].as_array().unwrap().iter().filter(|entry| entry["who"] == "dashboard key").collect();
+    let said: Vec<_> =
+        entries.iter().map(|entry| (entry["what"].as_str().unwrap(), entry["to"].as_str().unwrap())).collect();
+    assert_eq!(said.iter().map(|(what, _)| *what).collect::<Vec<_>>(), ["deployment.release", "deployment.hold"]);
+    assert_eq!(said[0].1, "not on hold");
+}
+
+#[tokio::test]
+async fn messages_that_nobody_could_work_off_are_on_the_overview_and_in_a_list_of_their_own() {
+    let world = World::new().await;
+    world.deploy(1).await;
+    let id = world.publish(json!({})).await;
+    let visit = Visit::signed_in(&world).await;
+    assert!(!visit.page("").await.contains("could not be worked off"));
+    let_die(&world, "rollouts").await;
+    world.advance(Duration::from_secs(60));
+    world.tick().await;
+    let page = visit.page("").await;
+    assert!(page.contains("1 message could not be worked off") && page.contains("/audit?state=dead"), "{page}");
+    let dead = visit.page("/audit?state=dead").await;
+    assert!(dead.contains("message.dead") && dead.contains(&format!("{HOME}/rollouts/{id}")), "{dead}");
+    assert!(!dead.contains("<b>publish</b>"), "{dead}");
+    let commands = visit.page("/audit?state=commands").await;
+    assert!(commands.contains("<b>publish</b>") && !commands.contains("message.dead"), "{commands}");
+    let found = visit.page("/audit?find=Ledger").await;
+    assert!(found.contains("<b>publish</b>") && !found.contains("message.dead"), "{found}");
+    world.advance(Duration::from_secs(25 * 60 * 60));
+    assert!(!visit.page("").await.contains("could not be worked off"));
+    world.run_due().await;
 }
 
 #[tokio::test]

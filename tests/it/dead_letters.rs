@@ -15,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Delivers everything that is due on a queue until it is dead.
-async fn let_die(world: &World, queue: &str) {
+pub async fn let_die(world: &World, queue: &str) {
     loop {
         let messages = world.queue.receive(queue, 100, HOUR).await.unwrap();
         if messages.is_empty() {

@@ -101,6 +101,21 @@ async fn an_offer_is_read_from_its_id_to_the_permissions_it_published() {
     }
 }
 
+#[tokio::test]
+async fn an_offer_is_not_taken_for_another_where_the_filter_is_passed_over() {
+    let scene = Scene::start().await;
+    let product = |id: &str, offer: &str| {
+        json!({"resourceType": "AzureApplication", "id": id,
+            "externalIDs": [{"type": "AzureOfferId", "value": offer}]})
+    };
+    let all = json!({"value": [product("1", "vault"), product("2", "Ledger")]}).to_string();
+    scene.simulator.on(Call::Product, [answered(200, &all)]);
+    assert_eq!(scene.product().await, "2");
+    let others = json!({"value": [product("1", "vault")]}).to_string();
+    scene.simulator.on(Call::Product, [answered(200, &others)]);
+    assert_eq!(scene.client.product("ledger").await.unwrap(), None);
+}
+
 /// A recorded list, its items on a page each; the next page is named so.
 fn recorded(body: &str, path: &str, next_link: &str) -> Vec<OnCall> {
     let body: Value = serde_json::from_str(body).unwrap();

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exchange::{Exchange, Refused, Tokens, usable};
 use super::oauth::Reaction;
+use super::partner;
 use super::trouble::GdapError;
 use super::vault::{StoredToken, Vault};
 use crate::access::credential::BearerToken;
@@ -20,6 +21,8 @@ use crate::rollout::Timestamp;
 pub struct Broker {
     exchange: Exchange,
     vault: Vault,
+    /// The partner's own tenant, whose word about the sign-in counts.
+    home: String,
     slots: Mutex<HashMap<(String, String), Arc<Slot>>>,
     /// The version of the secret that Entra takes no longer, and why.
     dead: Mutex<Option<(String, String)>>,
@@ -33,9 +36,15 @@ struct Slot {
 }
 
 impl Broker {
-    /// A broker over an endpoint and a vault.
-    pub fn new(exchange: Exchange, vault: Vault) -> Self {
-        Self { exchange, vault, slots: Mutex::default(), dead: Mutex::default() }
+    /// A broker over an endpoint and a vault, for the user of the partner's tenant.
+    pub fn new(exchange: Exchange, vault: Vault, partner_tenant: &str) -> Self {
+        Self {
+            exchange,
+            vault,
+            home: partner_tenant.to_ascii_lowercase(),
+            slots: Mutex::default(),
+            dead: Mutex::default(),
+        }
     }
 
     /// The vault; for who signs in and who rotates.
@@ -78,6 +87,9 @@ impl Broker {
 
     /// Exchanges what is in the vault, whatever is cached: the tokens, and what was read. A token that Entra takes no longer
     /// is asked about once; after that everything waits for another version.
+    ///
+    /// A customer's tenant alone cannot say that it is dead: its conditional access asks for a second factor in the same words,
+    /// and one customer must not stop all others. So our own tenant is asked as well.
     pub async fn exchange(&self, tenant: &str, scope: &str) -> Result<(Tokens, StoredToken), GdapError> {
         let mut stored = self.stored().await?;
         loop {
@@ -90,19 +102,36 @@ impl Broker {
                 Ok(tokens) => return Ok((tokens, stored)),
                 Err(refused) => refused,
             };
-            let is_dead = matches!(&refused, Refused::OAuth(error) if error.reaction() == Reaction::SignInAgain);
-            let error = GdapError::of_refusal(refused, tenant);
-            if !is_dead {
-                return Err(error);
-            }
+            let GdapError::SignInAgain { why } = GdapError::of_refusal(refused.clone(), tenant) else {
+                return Err(GdapError::of_refusal(refused, tenant));
+            };
             let newest = self.stored().await?;
-            if newest.version == stored.version {
-                let GdapError::SignInAgain { why } = &error else { return Err(error) };
-                *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = Some((stored.version, why.clone()));
-                return Err(error);
+            if newest.version != stored.version {
+                // Somebody signed in or rotated between our reading and Entra's.
+                stored = newest;
+                continue;
             }
-            // Somebody signed in or rotated between our reading and Entra's.
-            stored = newest;
+            if !tenant.eq_ignore_ascii_case(&self.home) {
+                self.confirm_at_home(tenant, &stored, &why).await?;
+            }
+            *self.dead.lock().unwrap_or_else(PoisonError::into_inner) = Some((stored.version, why.clone()));
+            return Err(GdapError::SignInAgain { why });
+        }
+    }
+
+    /// `Ok` if our own tenant too wants a new sign-in; else what `why` means, which a customer's tenant said.
+    async fn confirm_at_home(&self, tenant: &str, stored: &StoredToken, why: &str) -> Result<(), GdapError> {
+        let at_home = self.exchange.refresh(&self.home, &stored.refresh_token, partner::SCOPE).await;
+        let reaction = match &at_home {
+            Ok(_) => None,
+            Err(Refused::OAuth(error)) => Some(error.reaction()),
+            Err(Refused::NoAnswer(_) | Refused::NoProof(_)) => Some(Reaction::Retry),
+        };
+        match (reaction, at_home) {
+            (Some(Reaction::SignInAgain), _) => Ok(()),
+            (Some(Reaction::Retry), Err(refused)) => Err(GdapError::of_refusal(refused, &self.home)),
+            // Whatever else is wrong at home, the token is alive.
+            _ => Err(GdapError::CustomerPolicy { tenant_id: tenant.to_owned(), why: why.to_owned() }),
         }
     }
 

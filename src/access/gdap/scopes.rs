@@ -76,6 +76,11 @@ impl Grant {
     pub fn arm() -> Self {
         Self { enterprise_application_id: ARM_APP.to_owned(), scope: ARM_SCOPE.to_owned() }
     }
+
+    /// Whether both are for one resource.
+    pub fn is_for_same_as(&self, other: &Self) -> bool {
+        self.enterprise_application_id.eq_ignore_ascii_case(&other.enterprise_application_id)
+    }
 }
 
 /// What is to be said about the permissions of a registration.

@@ -15,11 +15,12 @@ use http::header::AUTHORIZATION;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use url::Url;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 
-use super::wire;
+use super::wire::{self, NoAnswer};
 use crate::rollout::Timestamp;
 
 const SERVICE: &str = "the host of Partner Center's certificate";
@@ -35,6 +36,10 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 const MOST_KEPT: usize = 16;
 /// How many issuers are fetched where the file holds the last certificate alone.
 const MOST_ISSUERS: usize = 3;
+/// How many posts may have certificates fetched at once: anybody can post, and have us wait for a host that is slow.
+const AT_ONCE: usize = 4;
+/// How long one file may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How chains of certificates are signed.
 static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
@@ -121,12 +126,14 @@ pub struct Verifier {
     extra_roots: Vec<CertificateDer<'static>>,
     roots: OnceLock<Vec<TrustAnchor<'static>>>,
     fetched: Mutex<HashMap<String, (Chain, Timestamp)>>,
+    fetching: Semaphore,
 }
 
 impl Verifier {
     /// A verifier that trusts the machine's roots, and these.
     pub fn new(http: reqwest::Client, partner_api: Url, extra_roots: Vec<CertificateDer<'static>>) -> Self {
-        Self { http, partner_api, extra_roots, roots: OnceLock::new(), fetched: Mutex::default() }
+        let (roots, fetched) = (OnceLock::new(), Mutex::default());
+        Self { http, partner_api, extra_roots, roots, fetched, fetching: Semaphore::new(AT_ONCE) }
     }
 
     /// Whether `body` is from Partner Center.
@@ -155,10 +162,11 @@ impl Verifier {
 
     async fn chain(&self, url: &Url, now: Timestamp) -> Result<Chain, NotBelieved> {
         let known = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).get(url.as_str()).cloned();
-        if let Some((chain, until)) = known.filter(|(_, until)| now < *until) {
-            let _ = until;
+        if let Some((chain, _)) = known.filter(|(_, until)| now < *until) {
             return Ok(chain);
         }
+        // Nobody waits for a place, since who waits costs memory too: Partner Center posts again.
+        let _place = self.fetching.try_acquire().map_err(|_| NotBelieved::CertificateUnavailable)?;
         let mut chain = self.fetch(url).await?;
         for _ in 0..MOST_ISSUERS {
             let Some(issuer) = chain.last().and_then(issuer_url).filter(is_issuer_host) else { break };
@@ -179,13 +187,13 @@ impl Verifier {
     }
 
     async fn fetch(&self, url: &Url) -> Result<Vec<CertificateDer<'static>>, NotBelieved> {
-        let received =
-            wire::send(SERVICE, self.http.get(url.clone())).await.map_err(|_| NotBelieved::CertificateUnavailable)?;
+        let request = self.http.get(url.clone()).timeout(FETCH_TIMEOUT);
+        let received = wire::send_for(SERVICE, request, LARGEST_CERTIFICATE).await.map_err(|error| match error {
+            NoAnswer::TooLarge { .. } => NotBelieved::Certificate("it is too large"),
+            _ => NotBelieved::CertificateUnavailable,
+        })?;
         if received.status != http::StatusCode::OK {
             return Err(NotBelieved::CertificateUnavailable);
-        }
-        if received.body.len() > LARGEST_CERTIFICATE {
-            return Err(NotBelieved::Certificate("it is too large"));
         }
         if !received.body.starts_with(b"-----") {
             return Ok(vec![CertificateDer::from(received.body)]);

@@ -33,7 +33,7 @@ pub struct Received {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
     /// Not in time.
-    #[error("{service} did not answer within {} s", CALL_TIMEOUT.as_secs())]
+    #[error("{service} did not answer in time")]
     Timeout {
         /// Who was asked.
         service: &'static str,
@@ -45,7 +45,7 @@ pub enum NoAnswer {
         service: &'static str,
     },
     /// More than is read.
-    #[error("the answer of {service} is larger than {LARGEST_BODY} bytes")]
+    #[error("the answer of {service} is too large")]
     TooLarge {
         /// Who was asked.
         service: &'static str,
@@ -82,14 +82,23 @@ impl Received {
 
 /// Sends one request; the client follows no redirect.
 pub async fn send(service: &'static str, request: reqwest::RequestBuilder) -> Result<Received, NoAnswer> {
+    send_for(service, request.timeout(CALL_TIMEOUT), LARGEST_BODY).await
+}
+
+/// The same for an answer of `largest` bytes at most, of a request that has its own time limit.
+pub async fn send_for(
+    service: &'static str,
+    request: reqwest::RequestBuilder,
+    largest: usize,
+) -> Result<Received, NoAnswer> {
     let failed = |error: reqwest::Error| match error.is_timeout() {
         true => NoAnswer::Timeout { service },
         false => NoAnswer::Unreachable { service },
     };
-    let mut answer = request.timeout(CALL_TIMEOUT).send().await.map_err(failed)?;
+    let mut answer = request.send().await.map_err(failed)?;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > LARGEST_BODY {
+        if body.len() + chunk.len() > largest {
             return Err(NoAnswer::TooLarge { service });
         }
         body.extend_from_slice(&chunk);

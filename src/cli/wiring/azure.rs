@@ -124,7 +124,7 @@ impl<'a> Azure<'a> {
         let partner_tenant = partner_tenant
             .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
         let proof = match &settings.identity.credential {
-            Credential::ClientSecret { client_id: own, secret, .. } if own == client_id => {
+            Credential::ClientSecret { client_id: own, secret, .. } if own.eq_ignore_ascii_case(client_id) => {
                 GdapProof::Secret(secret.expose().to_owned())
             }
             Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.tokens()),
@@ -158,7 +158,8 @@ impl<'a> Azure<'a> {
             display_name: "Permafresh".to_owned(),
             extra_roots: Vec::new(),
         };
-        Ok(Some(Gdap::new(config, Broker::new(exchange, vault), http)))
+        let broker = Broker::new(exchange, vault, &config.partner_tenant);
+        Ok(Some(Gdap::new(config, broker, http)))
     }
 
     /// Tokens of the identity that a connection names: often the one that calls Azure Resource Manager.

@@ -1,28 +1,23 @@
-//! Reads what the pages show: a bounded number of reads of the store for each, however many deployments there are.
-//! Decides nothing and makes no HTML.
+//! Reads what the pages show besides lists: a bounded number of reads of the store for each, however many deployments there
+//! are. Decides nothing and makes no HTML.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::lists::{EntryKind, ROWS};
 use crate::engine::EngineError;
+use crate::engine::audit::AuditEntry;
 use crate::engine::coverage::Coverage;
 use crate::functions::App;
 use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutView};
 use crate::functions::wire::views;
 use crate::rollout::course::Sample;
 use crate::rollout::{
-    Actor, Deployment, DeploymentKey, Plan, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp,
-    Version, advice,
+    Actor, DeploymentKey, Plan, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp, Version, advice,
 };
-use crate::store::{Page, PageRequest, StoreError};
+use crate::store::{PageRequest, StoreError};
 
-/// How many rows a page has.
-pub const ROWS: usize = 100;
-/// How many records a search looks at before it asks whether to go on.
-pub const SEARCHED: usize = 5_000;
-/// How many of them it reads at once.
-const SEARCHED_AT_ONCE: usize = 1_000;
 /// How many failures of one rollout are read to be grouped.
 pub const GROUPED: usize = 1_000;
 /// How many deployments of a group are named.
@@ -112,16 +107,8 @@ pub struct Overview {
     pub left: Vec<(RolloutView, Failures)>,
     /// The last rollouts.
     pub recent: Vec<RolloutView>,
-}
-
-/// Rows of a list, and where the next ones begin.
-pub struct Rows<T> {
-    /// The rows.
-    pub items: Vec<T>,
-    /// The continuation.
-    pub next: Option<String>,
-    /// Whether a search stopped before its end.
-    pub was_cut: bool,
+    /// How many messages died of late.
+    pub dead_letters: usize,
 }
 
 /// The front page.
@@ -164,7 +151,8 @@ pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
         rows.push(PlanRow { plan, wanted, coverage });
     }
     let held_by = app.engine.held_by().await?.into_iter().map(views::held_by).collect();
-    Ok(Overview { held_by, plans: rows, open, left, recent: views })
+    let dead_letters = dead_letters(app).await?;
+    Ok(Overview { held_by, plans: rows, open, left, recent: views, dead_letters })
 }
 
 fn plan_of(view: &RolloutView) -> Plan {
@@ -302,106 +290,12 @@ fn blame(refresh: &RefreshView) -> (Actor, String, String) {
     }
 }
 
-/// Refreshes of a rollout whose application is named like `find`.
-pub async fn refreshes(
-    app: &App,
-    id: RolloutId,
-    word: Option<RefreshWord>,
-    find: &str,
-    continuation: Option<String>,
-) -> Result<Rows<RefreshView>, StoreError> {
-    let standings = word.map(views::standings);
-    let store = app.engine.store();
-    if let Some(key) = whole(find) {
-        let refresh = store.refresh(id, &key).await?.map(|refresh| refresh.value);
-        let refresh =
-            refresh.filter(|refresh| standings.as_ref().is_none_or(|some| some.contains(&Standing::of(refresh))));
-        return Ok(Rows { items: refresh.iter().map(views::refresh).collect(), next: None, was_cut: false });
-    }
-    let mut search = Search::begin(find, continuation);
-    loop {
-        let page = store.refreshes(id, standings.as_deref(), &search.request).await?;
-        let items = page.items.into_iter().map(|item| item.value).collect();
-        let is = |refresh: &Refresh| contains(&refresh.application_id.to_string(), find);
-        if let Some(rows) = search.take(Page { items, next: page.next }, is) {
-            let items = rows.items.iter().map(views::refresh).collect();
-            return Ok(Rows { items, next: rows.next, was_cut: rows.was_cut });
-        }
-    }
-}
-
-/// Deployments, of one plan or of all, whose id or tenant is like `find`.
-pub async fn deployments(
-    app: &App,
-    plan: Option<&Plan>,
-    find: &str,
-    continuation: Option<String>,
-) -> Result<Rows<Deployment>, EngineError> {
-    if let Some(key) = whole(find) {
-        let found = app.engine.deployment(&key).await?.map(|found| found.value);
-        let items = found.into_iter().filter(|found| plan.is_none() || found.plan.as_ref() == plan).collect();
-        return Ok(Rows { items, next: None, was_cut: false });
-    }
-    let mut search = Search::begin(find, continuation);
-    loop {
-        let page = app.engine.store().deployments(plan, &search.request).await?;
-        let items = page.items.into_iter().map(|item| item.value).collect();
-        let is = |deployment: &Deployment| {
-            contains(&deployment.application_id.to_string(), find)
-                || deployment.tenant_id.as_deref().is_some_and(|tenant| contains(tenant, find))
-        };
-        if let Some(rows) = search.take(Page { items, next: page.next }, is) {
-            return Ok(rows);
-        }
-    }
-}
-
-/// The key of what was asked for by its whole name: an ARM id, or the key itself.
-fn whole(find: &str) -> Option<DeploymentKey> {
-    let find = find.trim();
-    let by_id = find.parse::<crate::rollout::ApplicationId>().ok().map(|id| id.key());
-    by_id.or_else(|| find.parse().ok())
-}
-
-fn contains(text: &str, find: &str) -> bool {
-    text.to_lowercase().contains(&find.trim().to_lowercase())
-}
-
-/// A page of a list while it is put together. Without a text to find it is the store's own page; with one, at most
-/// [`SEARCHED`] records are looked at.
-struct Search<T> {
-    /// What to read next.
-    request: PageRequest,
-    is_search: bool,
-    items: Vec<T>,
-    looked: usize,
-}
-
-impl<T> Search<T> {
-    fn begin(find: &str, continuation: Option<String>) -> Self {
-        let is_search = !find.trim().is_empty();
-        let top = if is_search { SEARCHED_AT_ONCE } else { ROWS };
-        Self { request: PageRequest { continuation, top }, is_search, items: Vec::new(), looked: 0 }
-    }
-
-    /// Takes what was read; the page, once it is complete.
-    fn take(&mut self, page: Page<T>, is: impl Fn(&T) -> bool) -> Option<Rows<T>> {
-        self.looked += page.items.len();
-        let is_search = self.is_search;
-        self.items.extend(page.items.into_iter().filter(|item| !is_search || is(item)));
-        // Whole pages of the store, so that the next one begins where this one ended.
-        let goes_on = self.is_search && self.items.len() < ROWS && self.looked < SEARCHED;
-        match page.next {
-            Some(next) if goes_on => {
-                self.request.continuation = Some(next);
-                None
-            }
-            next => {
-                let items = std::mem::take(&mut self.items);
-                Some(Rows { items, was_cut: self.is_search && next.is_some(), next })
-            }
-        }
-    }
+/// How many messages died in the last day, as far as the newest entries of the audit list tell.
+async fn dead_letters(app: &App) -> Result<usize, StoreError> {
+    let since = app.engine.now() - Duration::from_secs(24 * 60 * 60);
+    let newest = app.engine.audit(&PageRequest { continuation: None, top: ROWS }).await?;
+    let is_recent = |entry: &&AuditEntry| entry.at >= since && EntryKind::DeadLetters.is_of(entry);
+    Ok(newest.items.iter().filter(is_recent).count())
 }
 
 /// What a deployment is going through now.

@@ -1,6 +1,6 @@
 //! Dashboard: one page for people, and the few behind it (design §2, §8).
 //!
-//! `guard` lets people in, `load` reads what a page shows, `html` makes it of that, `pages` puts the two together,
+//! `guard` lets people in, `load` and `lists` read what a page shows, `html` makes it of that, `pages` puts the two together,
 //! `commands` does what a button asks for. A page is whole without JavaScript. With it, the script fetches the same
 //! address every few seconds and puts in the parts that have changed: no stream, since the Functions host ends an
 //! invocation at its timeout together with the handler that serves it, and counts every second of it.
@@ -10,6 +10,7 @@ mod attempts;
 mod commands;
 mod guard;
 mod html;
+mod lists;
 mod load;
 mod pages;
 mod session;
@@ -91,6 +92,8 @@ pub fn routes() -> Router {
         .route(&at("/audit"), get(pages::audit))
         .route(&at("/deployments"), get(pages::deployments))
         .route(&at("/deployments/{key}"), get(pages::deployment))
+        .route(&at("/deployments/{key}/confirm"), get(commands::confirm_hold))
+        .route(&at("/deployments/{key}/command"), post(commands::change_hold))
         .route(&at("/{*other}"), any(pages::not_found))
         .method_not_allowed_fallback(pages::not_found)
         .layer(DefaultBodyLimit::max(64 * 1024))

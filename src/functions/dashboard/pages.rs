@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::guard::Visitor;
 use super::html::entry::{self, Message};
 use super::html::{self, Nav};
+use super::lists::{self, EntryKind};
 use super::load;
 use crate::engine::EngineError;
 use crate::functions::wire::Reason;
@@ -20,7 +21,7 @@ use crate::functions::wire::api::RefreshWord;
 use crate::functions::wire::report;
 use crate::functions::wire::views;
 use crate::functions::{App, rollouts};
-use crate::rollout::{DeploymentKey, Plan, RolloutId};
+use crate::rollout::{Deployment, DeploymentKey, Plan, RolloutId};
 use crate::store::{PageRequest, StoreError};
 
 /// Why there is no page: said on a page.
@@ -30,7 +31,7 @@ pub struct Refused(Message);
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ListQuery {
-    /// A word of [`RefreshWord`]; empty for all.
+    /// A word of [`RefreshWord`], or of [`EntryKind`] in the audit list; empty for all.
     pub state: String,
     /// `publisher/offer/plan`; empty for all.
     pub plan: String,
@@ -65,12 +66,12 @@ pub async fn rollouts(
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Refused> {
     let store = app.engine.store();
-    let page = store.rollouts(&PageRequest { continuation: query.continuation(), top: load::ROWS / 2 }).await?;
+    let page = store.rollouts(&PageRequest { continuation: query.continuation(), top: lists::ROWS / 2 }).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for rollout in &page.items {
         items.push(views::rollout(rollout, &store.tally(rollout.id).await?));
     }
-    let rows = load::Rows { items, next: page.next, was_cut: false };
+    let rows = lists::Rows { items, next: page.next, was_cut: false };
     Ok(show(&visitor, Nav::Rollouts, html::rollout::list(&rows, &query, app.engine.now())))
 }
 
@@ -85,7 +86,7 @@ pub async fn rollout(
     let standings = load::rollout(&app, id).await?.ok_or_else(no_rollout)?;
     let failures = load::failures(&app, &standings.view).await?;
     let word = RefreshWord::from_word(&query.state);
-    let rows = load::refreshes(&app, id, word, &query.find, query.continuation()).await?;
+    let rows = lists::refreshes(&app, id, word, &query.find, query.continuation()).await?;
     let page = html::rollout::page(&standings, &failures, &rows, &query, app.engine.now());
     Ok(show(&visitor, Nav::Rollouts, page))
 }
@@ -111,7 +112,7 @@ pub async fn deployments(
         "" => None,
         text => Some(plan(text).ok_or_else(|| Refused(entry::missing("That is no plan: publisher/offer/plan.")))?),
     };
-    let rows = load::deployments(&app, plan.as_ref(), &query.find, query.continuation()).await?;
+    let rows = lists::deployments(&app, plan.as_ref(), &query.find, query.continuation()).await?;
     let plans = app.engine.wanted_versions().await?;
     let page = html::deployment::list(&rows, &plans, &query, app.engine.now());
     Ok(show(&visitor, Nav::Deployments, page))
@@ -122,12 +123,23 @@ pub async fn deployment(
     Extension(app): Extension<Arc<App>>,
     Extension(visitor): Extension<Visitor>,
     Path(key): Path<String>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Response, Refused> {
-    let none = || Refused(entry::missing("There is no such deployment."));
-    let key: DeploymentKey = key.parse().map_err(|_| none())?;
-    let deployment = app.engine.deployment(&key).await?.ok_or_else(none)?.value;
-    let under_way = load::under_way(&app, &key).await?;
-    Ok(show(&visitor, Nav::Deployments, html::deployment::page(&deployment, &under_way, app.engine.now())))
+    let deployment = the_deployment(&app, &key).await?;
+    let under_way = load::under_way(&app, &deployment.key).await?;
+    let page = html::deployment::page(&deployment, &under_way, &query.done, app.engine.now());
+    Ok(show(&visitor, Nav::Deployments, page))
+}
+
+/// The deployment that a path names.
+pub async fn the_deployment(app: &App, key: &str) -> Result<Deployment, Refused> {
+    let key: DeploymentKey = key.parse().map_err(|_| no_deployment())?;
+    Ok(app.engine.deployment(&key).await?.ok_or_else(no_deployment)?.value)
+}
+
+/// There is no such deployment.
+pub fn no_deployment() -> Refused {
+    Refused(entry::missing("There is no such deployment."))
 }
 
 /// Who did what, the latest first.
@@ -136,9 +148,8 @@ pub async fn audit(
     Extension(visitor): Extension<Visitor>,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Refused> {
-    let page = app.engine.audit(&PageRequest { continuation: query.continuation(), top: load::ROWS }).await?;
-    let items = page.items.into_iter().map(views::audit_entry).collect();
-    let rows = load::Rows { items, next: page.next, was_cut: false };
+    let kind = EntryKind::from_word(&query.state);
+    let rows = lists::audit(&app, kind, &query.find, query.continuation()).await?;
     Ok(show(&visitor, Nav::Audit, html::audit::page(&rows, &query, app.engine.now())))
 }
 

@@ -1,7 +1,11 @@
 //! The body of an import, JSON or CSV, row by row: each is read and checked on its own, so that a file of any length needs
 //! no more memory than itself, and a row that is wrong is named with its line while the others are taken.
 
+use std::fmt;
+
 use axum::http::{HeaderMap, header};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -36,10 +40,35 @@ impl<'b> Rows<'b> {
     }
 
     fn json(body: &'b [u8]) -> Result<Self, Problem> {
-        let rows: Vec<&RawValue> = serde_json::from_slice(body)
+        let FewRows(rows) = serde_json::from_slice(body)
             .map_err(|error| problem::invalid_field("body", format!("expected a JSON array of objects: {error}")))?;
         few_enough(rows.len())?;
         Ok(Self::Json(rows.into_iter().enumerate()))
+    }
+}
+
+/// The items of an array, and one more than there may be at most: a place for each of fifty million would cost a gigabyte.
+struct FewRows<'b>(Vec<&'b RawValue>);
+
+impl<'de> Deserialize<'de> for FewRows<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = FewRows<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = items.next_element()? {
+                    if rows.len() <= MOST_ROWS {
+                        rows.push(row);
+                    }
+                }
+                Ok(FewRows(rows))
+            }
+        }
+        deserializer.deserialize_seq(Items)
     }
 }
 
@@ -85,7 +114,10 @@ pub struct Csv<'b> {
 impl<'b> Csv<'b> {
     fn read(body: &'b [u8]) -> Result<Self, Problem> {
         // Every row but the last ends with one, and a line break inside a field only makes the count too high.
-        few_enough(body.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1))?;
+        // A record may also end in a carriage return alone, as old files have it.
+        let ends = |pair: &[u8]| pair[0] == b'\n' || pair[0] == b'\r' && pair[1] != b'\n';
+        let last = usize::from(body.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')));
+        few_enough((body.windows(2).filter(|pair| ends(pair)).count() + last).saturating_sub(1))?;
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(body);
         let names = reader.headers().map_err(|error| problem::invalid_field("body", error.to_string()))?.clone();
         if !names.iter().any(|name| name == "applicationId") {

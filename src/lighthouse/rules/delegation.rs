@@ -100,18 +100,24 @@ impl Judge<'_> {
 
     fn covers_refresh(&mut self, node: &Node<'_>, entries: &[Entry<'_>]) {
         let fix = format!("add an authorization with the Managed Application Operator Role, {APPLICATION_OPERATOR}");
+        let context = self.context;
         let covers = |entry: &Entry<'_>| {
-            entry.role_id().and_then(|id| self.context.roles.get(&id)).is_some_and(|role| role.traits.refreshes)
+            entry.role_id().and_then(|id| context.roles.get(&id)).is_some_and(|role| role.traits.refreshes)
         };
-        match &self.context.principal {
+        match &context.principal {
             Some(principal) => {
                 let is_ours =
                     |entry: &&Entry<'_>| entry.principal_id().is_some_and(|id| id.eq_ignore_ascii_case(principal));
-                if !entries.iter().filter(is_ours).any(covers) {
-                    let message =
-                        format!("the principal {principal} has no active role that covers refreshPermissions");
-                    self.error("L25", node, message, format!("{fix}, for it"));
+                // Who is named only at deployment may be it.
+                let may_be_ours = |entry: &&Entry<'_>| entry.principal.text() == Text::Computed && covers(entry);
+                if entries.iter().filter(is_ours).any(covers) {
+                    return;
                 }
+                if let Some(entry) = entries.iter().find(may_be_ours) {
+                    return self.unknown(&entry.principal, "who gets the role of the refresh");
+                }
+                let message = format!("the principal {principal} has no active role that covers refreshPermissions");
+                self.error("L25", node, message, format!("{fix}, for it"));
             }
             None if !entries.iter().any(covers) => {
                 self.warn("L25", node, "no active authorization covers refreshPermissions", fix);

@@ -487,6 +487,18 @@ fn l25_the_functions_principal_may_refresh() {
     assert_eq!(after_in(&anybody, somebody), NOTHING);
     assert_eq!(after_in(&anybody, narrow), warning("L25", "$.authorizations"));
     assert_eq!(after(|value| value["authorizations"][0]["roleDefinitionId"] = CONTRIBUTOR.into()), NOTHING);
+    // Who it is may be said at deployment only.
+    let template = |role: &str| {
+        json!({"parameters": {"service": {"type": "string"}}, "resources": [{
+            "type": "Microsoft.ManagedServices/registrationDefinitions", "properties": {
+                "registrationDefinitionName": "x", "managedByTenantId": TENANT,
+                "authorizations": [entry("[parameters('service')]", role), entry(SUPPORT, REGISTRATION_DELETE)]}}]})
+    };
+    let rules = |role| -> Vec<_> {
+        judged(&[&template(role)], &context()).iter().map(|finding| (finding.severity, finding.rule)).collect()
+    };
+    assert_eq!(rules(APPLICATION_OPERATOR), [(Severity::Note, "L00")]);
+    assert_eq!(rules(READER), [(Severity::Error, "L25")]);
 }
 
 #[test]

@@ -7,19 +7,17 @@
 mod serve;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use url::Url;
 use uuid::Uuid;
 
 pub use crate::arm::simulator::Reply;
 use crate::clock::{Clock, SystemClock};
+use crate::loopback::{Place, Server};
 use crate::rollout::Timestamp;
 
 /// How a simulator behaves where nothing else is said.
@@ -153,7 +151,7 @@ impl Publication {
 pub struct Simulator {
     endpoint: Url,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    _server: Server,
 }
 
 struct Shared {
@@ -212,12 +210,10 @@ impl State {
 impl Simulator {
     /// Starts one on loopback. Fails if the port cannot be had.
     pub async fn start(config: SimulatorConfig) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).await?;
-        let origin = format!("http://{}", listener.local_addr()?);
-        let endpoint = origin.parse().map_err(std::io::Error::other)?;
+        let Place { listener, origin, endpoint } = Place::take(config.port)?;
         let shared = Arc::new(Shared { config, origin, state: Mutex::default() });
-        let server = tokio::spawn(serve::run(listener, Arc::clone(&shared)));
-        Ok(Self { endpoint, shared, server })
+        let server = Server::start(serve::run(listener, Arc::clone(&shared)));
+        Ok(Self { endpoint, shared, _server: server })
     }
 
     /// What to set as `PARTNER_CENTER_ENDPOINT`, and as `AZURE_AUTHORITY_HOST` for its tokens.
@@ -332,10 +328,4 @@ impl Simulator {
 
 fn variant_id(offer: &str, plan: &str) -> String {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{offer}/{plan}").as_bytes()).to_string()
-}
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
 }

@@ -1,13 +1,11 @@
 //! The simulator's HTTP side: who may call, which call belongs to which path, and pages.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Method, Request};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
@@ -158,33 +156,14 @@ fn error(status: u16, message: &str) -> Reply {
 }
 
 fn response(reply: Reply) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in reply.headers {
-        let name = match name {
-            Cow::Borrowed(name) => HeaderName::try_from(name),
-            Cow::Owned(name) => HeaderName::try_from(name),
-        };
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
+    loopback::response(reply.status, reply.headers, reply.body)
 }
 
 fn keep(shared: &Shared, head: &Parts, body: &str) {
-    if shared.config.keep_requests == 0 {
-        return;
-    }
-    let recorded = Recorded {
+    loopback::keep(&mut shared.state().requests, shared.config.keep_requests, || Recorded {
         method: head.method.to_string(),
         target: head.uri.to_string(),
         headers: head.headers.clone(),
         body: body.to_owned(),
-    };
-    let requests = &mut shared.state().requests;
-    if requests.len() == shared.config.keep_requests {
-        requests.pop_front();
-    }
-    requests.push_back(recorded);
+    });
 }

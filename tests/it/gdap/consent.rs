@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use permafresh::access::gdap::GdapError;
 use permafresh::access::gdap::link::{State, StateKey};
-use permafresh::access::gdap::scopes::{ARM_APP, Grant};
+use permafresh::access::gdap::scopes::{ARM_APP, GRAPH_APP, Grant};
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
 use permafresh::engine::consents::ConsentState;
 use permafresh::rollout::RefreshState;
@@ -160,6 +160,27 @@ async fn a_lost_message_is_found_by_the_renewal() {
     scene.engine().renew_tokens().await.unwrap();
     scene.world.deliver().await;
     assert!(scene.has_consented().await);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_once_stays_asked_for() {
+    let scene = Scene::new().await;
+    let graph = Grant { enterprise_application_id: GRAPH_APP.to_owned(), scope: "Application.Read.All".to_owned() };
+    scene.simulator.on(Call::Consent, [OnCall::Answer(Reply::text(503, "")), OnCall::Answer(Reply::text(403, ""))]);
+    want(&scene).await;
+    scene.world.deliver().await;
+    // While the first request is under way, somebody asks for more.
+    scene.engine().want_consent(TENANT, &[Grant::arm(), graph]).await.unwrap();
+    scene.world.deliver().await;
+    assert!(scene.parked().await.is_some());
+    // A call-back, an event and a refusal of Entra ask for what a refresh needs alone.
+    want(&scene).await;
+    scene.world.deliver().await;
+    assert!(scene.has_consented().await);
+    let requests = scene.simulator.requests(Call::Consent);
+    let asked: Vec<bool> = requests.iter().map(|request| request.body.contains(GRAPH_APP)).collect();
+    assert_eq!(asked, [false, true, true]);
+    assert_ne!(requests[0].headers["ms-requestid"], requests[1].headers["ms-requestid"], "it is another request");
 }
 
 fn callback(state: &str, more: &str) -> Request<Body> {

@@ -104,7 +104,8 @@ impl Scene {
             display_name: "Permafresh".into(),
             extra_roots: self.roots.clone(),
         };
-        Gdap::new(gdap, Broker::new(exchange, Vault::KeyVault(vault)), http())
+        let broker = Broker::new(exchange, Vault::KeyVault(vault), &config.partner_tenant);
+        Gdap::new(gdap, broker, http())
     }
 
     pub fn change_customer(&self, change: impl FnOnce(&mut Customer)) {

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use permafresh::access::credential::TokenSource;
 use permafresh::access::gdap::GdapError;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
+use permafresh::access::gdap::vault::{KeyVault, Vault};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
-use super::scene::{Scene, TENANT};
+use super::scene::{Scene, TENANT, http};
+use crate::arm_fixture::Issued;
 
 async fn consented() -> Scene {
     let scene = Scene::new().await;
@@ -74,7 +79,6 @@ async fn each_refusal_of_entra_says_who_has_to_act() {
         (Reply::text(200, r#"{"access_token":"a\nb","expires_in":60}"#), "retry"),
         (Reply::text(200, r#"{"access_token":"","expires_in":60}"#), "retry"),
         (Reply::text(200, vec![b' '; 5 * 1024 * 1024]), "retry"),
-        (Reply::oauth(400, "invalid_grant", 700_082), "sign in"),
     ] {
         scene.simulator.on(Call::Token, [OnCall::Answer(reply.clone())]);
         let error = scene.gdap().arm_token(TENANT).await.unwrap_err();
@@ -108,9 +112,35 @@ async fn a_token_that_is_dead_is_asked_about_once_and_a_new_sign_in_counts_at_on
     for _ in 0..3 {
         assert_eq!(kind(&gdap.arm_token(TENANT).await.unwrap_err()), "sign in");
     }
-    assert_eq!(scene.simulator.requests(Call::Token).len(), 1);
+    let asked = scene.simulator.requests(Call::Token);
+    assert_eq!(asked.len(), 2, "in the customer's tenant and in our own");
+    let home = &scene.simulator.config().partner_tenant;
+    assert!(asked[1].line.starts_with(&format!("POST /{home}/oauth2/v2.0/token")), "{}", asked[1].line);
     scene.simulator.put_secret(&scene.simulator.mint());
     gdap.arm_token(TENANT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_customer_who_asks_for_a_second_factor_stops_nobody_else() {
+    let scene = consented().await;
+    let gdap = scene.gdap();
+    let other = "c7d8e9f0-1122-4334-8556-778899aabbcc";
+    scene.simulator.add_customer(other, scene.simulator.customer(TENANT).unwrap());
+    for number in [50_076, 50_079, 700_082] {
+        scene.simulator.on(Call::Token, [OnCall::Answer(Reply::oauth(400, "invalid_grant", number))]);
+        let error = gdap.arm_token(TENANT).await.unwrap_err();
+        assert_eq!(kind(&error), "policy", "{number}: {error}");
+        gdap.arm_token(other).await.unwrap();
+        gdap.broker().forget(other);
+    }
+    // Where our own tenant cannot be asked nothing is given up.
+    let refused = OnCall::Answer(Reply::oauth(400, "invalid_grant", 50_076));
+    scene.simulator.on(Call::Token, [refused.clone(), OnCall::Answer(Reply::text(503, ""))]);
+    assert_eq!(kind(&gdap.arm_token(TENANT).await.unwrap_err()), "retry");
+    // Our own tenant says the same: then somebody has to sign in.
+    scene.simulator.on(Call::Token, [refused.clone(), refused]);
+    assert_eq!(kind(&gdap.arm_token(TENANT).await.unwrap_err()), "sign in");
+    assert_eq!(kind(&gdap.arm_token(other).await.unwrap_err()), "sign in");
 }
 
 #[tokio::test]
@@ -146,4 +176,28 @@ async fn what_the_vault_says_instead_is_told_without_its_words() {
         assert!(!text.contains("s3cr3t") && !text.contains("anna@"), "{text}");
     }
     assert_eq!(scene.simulator.requests(Call::Token).len(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_of_the_vault_without_end_is_not_read_to_its_end() {
+    const WHOLE: usize = 64 * 1024 * 1024;
+    let endless = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", endless.local_addr().unwrap()).parse().unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = endless.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4_096]).await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {WHOLE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut written = 0;
+        while written < WHOLE && stream.write_all(&[b' '; 64 * 1024]).await.is_ok() {
+            written += 64 * 1024;
+        }
+        written
+    });
+    let scene = Scene::new().await;
+    let clock = std::sync::Arc::new(scene.world.clock.clone());
+    let tokens = TokenSource::from_credential(std::sync::Arc::new(Issued::new(&scene.world.simulator)), clock.clone());
+    let vault = KeyVault::new(&url, "a-secret", &http(), std::sync::Arc::new(tokens), clock).unwrap();
+    assert!(Vault::KeyVault(vault).read().await.is_err());
+    assert!(serving.await.unwrap() < WHOLE, "all of it was read");
 }

@@ -6,13 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use permafresh::access::gdap::GdapError;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
+use permafresh::access::gdap::webhook::{NotBelieved, Verifier};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::json;
 
-use super::scene::{Scene, TENANT};
+use tokio::net::TcpListener;
+
+use super::scene::{Scene, TENANT, http};
 
 const KEY: &str = include_str!("../../data/gdap/webhook-test-only.key.pem");
 const RELATIONSHIP: &str = "4e5f6071-8293-4a4b-9c5d-6e7f80910213";
@@ -188,4 +191,39 @@ async fn a_certificate_that_cannot_be_had_now_is_asked_for_again_and_a_body_that
     }
     assert_eq!(send(&scene, "{}").await, StatusCode::BAD_REQUEST);
     assert_eq!(send(&scene, &event("test-created")).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn hosts_of_certificates_that_never_answer_keep_only_a_few_posts_waiting() {
+    // Accepts, and says nothing.
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", slow.local_addr().unwrap());
+    let verifier = std::sync::Arc::new(Verifier::new(http(), origin.parse().unwrap(), Vec::new()));
+    let body = event("test-created");
+    let scene = Scene::new().await;
+    let mut headers = post(&scene, &body).body(()).unwrap().into_parts().0.headers;
+    headers.insert("x-ms-certificate-url", format!("{origin}/c.cer").parse().unwrap());
+    let now = chrono::DateTime::from_timestamp(1_773_144_000, 0).unwrap();
+    let verify = {
+        let body = body.clone();
+        move || {
+            let (verifier, headers, body) = (std::sync::Arc::clone(&verifier), headers.clone(), body.clone());
+            async move { verifier.verify(&headers, body.as_bytes(), now).await }
+        }
+    };
+    let waiting: Vec<_> = (0..4).map(|_| tokio::spawn(verify())).collect();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(slow.accept().await.unwrap());
+    }
+    assert_eq!(verify().await, Err(NotBelieved::CertificateUnavailable));
+    assert!(waiting.iter().all(|post| !post.is_finished()), "those who came first are still waiting");
+    // One that broke off makes room for another.
+    drop(held);
+    for post in waiting {
+        assert_eq!(post.await.unwrap(), Err(NotBelieved::CertificateUnavailable));
+    }
+    let next = tokio::spawn(verify());
+    slow.accept().await.unwrap();
+    next.abort();
 }

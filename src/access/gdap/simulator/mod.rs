@@ -7,18 +7,16 @@
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use url::Url;
 
 use super::relationship;
 use crate::clock::{Clock, SystemClock};
+use crate::loopback::{Place, Server};
 use crate::rollout::Timestamp;
 
 /// How a simulator behaves where nothing else is said.
@@ -174,7 +172,7 @@ pub struct Version {
 pub struct Simulator {
     endpoint: Url,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    _server: Server,
 }
 
 struct Shared {
@@ -224,12 +222,10 @@ impl Simulator {
     /// # Errors
     /// If the port cannot be had.
     pub async fn start(config: SimulatorConfig) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).await?;
-        let origin = format!("http://{}", listener.local_addr()?);
-        let endpoint = origin.parse().map_err(std::io::Error::other)?;
+        let Place { listener, origin, endpoint } = Place::take(config.port)?;
         let shared = Arc::new(Shared { config, origin, state: Mutex::default() });
-        let server = tokio::spawn(serve::run(listener, Arc::clone(&shared)));
-        Ok(Self { endpoint, shared, server })
+        let server = Server::start(serve::run(listener, Arc::clone(&shared)));
+        Ok(Self { endpoint, shared, _server: server })
     }
 
     /// Where all of them are.
@@ -320,11 +316,5 @@ impl Simulator {
     /// How long an access token lasts.
     pub fn token_lifetime(&self) -> Duration {
         Duration::from_secs(self.shared.config.token_seconds)
-    }
-}
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }

@@ -3,12 +3,13 @@
 use maud::html;
 
 use super::super::HOME;
+use super::super::commands::HoldCommand;
 use super::super::guard::Visitor;
 use super::super::load::Standings;
 use super::Page;
 use super::parts;
 use crate::functions::operations::Turn;
-use crate::rollout::{Command, Retried, advice};
+use crate::rollout::{Command, Deployment, Retried, advice};
 
 /// The page with the one button that does it.
 pub fn page(standings: &Standings, command: Command, actor: &str, visitor: &Visitor) -> Page {
@@ -53,6 +54,41 @@ pub fn page(standings: &Standings, command: Command, actor: &str, visitor: &Visi
                 @if !actor.is_empty() { input type="hidden" name="actor" value=(actor); }
                 button.primary type="submit" { (button) }
                 a.button href=(parts::rollout_path(view.id)) { "Leave it as it is" }
+            }
+        }
+    };
+    Page { title: title.to_owned(), refresh: None, say: String::new(), content }
+}
+
+/// The page before a deployment is put on hold, or released.
+pub fn hold(deployment: &Deployment, command: HoldCommand, visitor: &Visitor) -> Page {
+    let (title, what, button) = match command {
+        HoldCommand::Hold => (
+            "Put this deployment on hold?",
+            "Nothing is posted to it until somebody releases it or the hold ends: a refresh that comes meanwhile ends skipped, and is made up for afterwards. What Azure has accepted is followed to its end.",
+            "Put on hold",
+        ),
+        HoldCommand::Release => {
+            ("Release this deployment?", "It may be refreshed again, and gets what it has missed.", "Release")
+        }
+    };
+    let path = parts::deployment_path(&deployment.key);
+    let content = html! {
+        div.card.confirm {
+            h1 { (title) }
+            p { (parts::deployment_link(&deployment.application_id)) }
+            p { (what) }
+            form.buttons method="post" action=(format!("{path}/command")) {
+                input type="hidden" name="token" value=(visitor.token);
+                input type="hidden" name="command" value=(command.word());
+                @if command == HoldCommand::Hold {
+                    label.why for="why" { "Why, for whoever finds the hold" input #why type="text" name="why" maxlength="500" required; }
+                    label.why for="until" { "Until, in UTC; empty for no end" input #until type="datetime-local" name="until"; }
+                } @else {
+                    label.why for="why" { "Why, for the audit list" input #why type="text" name="why" maxlength="500"; }
+                }
+                button.primary type="submit" { (button) }
+                a.button href=(path) { "Leave it as it is" }
             }
         }
     };

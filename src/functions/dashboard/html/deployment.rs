@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::HOME;
-use super::super::load::Rows;
+use super::super::lists::Rows;
 use super::super::pages::ListQuery;
 use super::parts;
 use super::{Page, rollout};
@@ -60,14 +60,20 @@ pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery,
 }
 
 /// One deployment.
-pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], now: Timestamp) -> Page {
+pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], done: &str, now: Timestamp) -> Page {
     let id = &deployment.application_id;
     let content = html! {
         nav.crumbs aria-label="Where this is" { a href=(format!("{HOME}/deployments")) { "Deployments" } " › " span aria-current="page" { bdi { (id.name()) } } }
         h1 { bdi { (id.name()) } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
+        @match done {
+            "hold" => p.banner.good role="status" { "It is on hold: nothing is posted to it." },
+            "release" => p.banner.good role="status" { "It is released, and gets what it has missed." },
+            _ => {}
+        }
         @if let Some(hold) = deployment.hold.as_ref().filter(|hold| hold.is_on(now)) {
             p.banner { b { "On hold" } @if let Some(until) = hold.until { " until " (until.format("%Y-%m-%d %H:%M UTC")) } ": " bdi { (hold.why) } }
         }
+        (buttons(deployment, now))
         @if !under_way.is_empty() {
             section #now .card data-live aria-labelledby="now-title" {
                 h2 #now-title { "Now" }
@@ -114,6 +120,18 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], n
     };
     let refresh = if under_way.is_empty() { None } else { Some(5) };
     Page { title: id.name().to_owned(), refresh, say: String::new(), content }
+}
+
+/// What can be done with a deployment. It leads to a page that says what will happen.
+fn buttons(deployment: &Deployment, now: Timestamp) -> Markup {
+    let (word, text) = if deployment.is_on_hold(now) { ("release", "Release…") } else { ("hold", "Put on hold…") };
+    html! {
+        @if deployment.gone_since.is_none() {
+            form.buttons method="get" action=(format!("{}/confirm", parts::deployment_path(&deployment.key))) {
+                button.small type="submit" name="command" value=(word) { (text) }
+            }
+        }
+    }
 }
 
 fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup {

@@ -73,6 +73,11 @@ pub fn refused(why: &str) -> Message {
     message(StatusCode::FORBIDDEN, "Refused", why, None)
 }
 
+/// 400: a field of a form is not what it should be.
+pub fn invalid(why: &str) -> Message {
+    message(StatusCode::BAD_REQUEST, "Not understood", why, None)
+}
+
 /// 404.
 pub fn missing(why: &str) -> Message {
     message(StatusCode::NOT_FOUND, "Not found", why, None)

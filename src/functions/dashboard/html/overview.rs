@@ -19,7 +19,7 @@ const QUIET: u32 = 30;
 pub fn page(found: &Overview, now: Timestamp) -> Page {
     let content = html! {
         h1 { "Overview" }
-        div #held data-live { (held(&found.held_by, now)) }
+        div #held data-live { (held(&found.held_by, now)) (dead_letters(found.dead_letters)) }
         section #plans data-live aria-labelledby="plans-title" {
             h2 #plans-title { "Offers and plans" }
             (plans(&found.plans))
@@ -81,6 +81,18 @@ fn held(held_by: &[HeldByView], now: Timestamp) -> Markup {
         }
         form.switch method="get" action=(format!("{HOME}/switch")) {
             button.small type="submit" name="to" value=(word) { (text) }
+        }
+    }
+}
+
+/// Messages that nobody could work off: what they were for goes on, and somebody should know why they died.
+fn dead_letters(count: usize) -> Markup {
+    html! {
+        @if count > 0 {
+            p.banner {
+                b { (parts::counted(count.try_into().unwrap_or(u64::MAX), "message")) " could not be worked off" } " in the last day. "
+                a href=(format!("{HOME}/audit?state=dead")) { "See which" }
+            }
         }
     }
 }

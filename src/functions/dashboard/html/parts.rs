@@ -4,10 +4,11 @@ use maud::{Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::HOME;
-use super::super::load::{Failures, GROUPED, SEARCHED};
+use super::super::lists::SEARCHED;
+use super::super::load::{Failures, GROUPED};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
 use crate::rollout::course::Sample;
-use crate::rollout::{Actor, ApplicationId, Counts, RolloutId, Timestamp, advice};
+use crate::rollout::{Actor, ApplicationId, Counts, DeploymentKey, RolloutId, Timestamp, advice};
 
 /// The width of a bar in its own units.
 const WIDTH: u64 = 1_000;
@@ -167,7 +168,7 @@ pub fn earlier_refusals(refresh: &RefreshView) -> Vec<Markup> {
 /// A link to a deployment, with where it is.
 pub fn deployment_link(id: &ApplicationId) -> Markup {
     html! {
-        a.name href=(format!("{HOME}/deployments/{}", id.key())) { bdi { (id.name()) } }
+        a.name href=(deployment_path(&id.key())) { bdi { (id.name()) } }
         span.where { bdi { (id.resource_group()) } " · " (id.subscription()) }
     }
 }
@@ -175,6 +176,11 @@ pub fn deployment_link(id: &ApplicationId) -> Markup {
 /// What a rollout is called.
 pub fn rollout_name(view: &RolloutView) -> Markup {
     html! { bdi { (view.offer) "/" wbr; (view.plan) } " → " b { (view.version) } }
+}
+
+/// The address of a deployment.
+pub fn deployment_path(key: &DeploymentKey) -> String {
+    format!("{HOME}/deployments/{key}")
 }
 
 /// The address of a rollout.

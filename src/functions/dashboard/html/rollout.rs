@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use super::super::HOME;
-use super::super::load::{Failures, Rows, Standings, WaveRow};
+use super::super::lists::Rows;
+use super::super::load::{Failures, Standings, WaveRow};
 use super::super::pages::ListQuery;
 use super::Page;
 use super::parts::{self, Level};

@@ -8,16 +8,15 @@ mod broker;
 mod serve;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::task::JoinHandle;
 use url::Url;
 
 use crate::clock::{Clock, SystemClock};
+use crate::loopback::{Place, Server};
 use broker::{BrokerQueue, Rules};
 
 /// How a simulated namespace behaves where no script says otherwise.
@@ -168,7 +167,7 @@ pub struct QueueStats {
 pub struct Simulator {
     endpoint: Url,
     shared: Arc<Shared>,
-    server: JoinHandle<()>,
+    _server: Server,
 }
 
 struct Shared {
@@ -203,16 +202,12 @@ impl Simulator {
     /// # Errors
     /// If the port cannot be had.
     pub fn start(config: SimulatorConfig) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port))?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let origin = format!("http://{}", listener.local_addr()?);
-        let endpoint = origin.parse().map_err(std::io::Error::other)?;
+        let Place { listener, origin, endpoint } = Place::take(config.port)?;
         let queues = config.queues.iter().map(|name| (name.to_ascii_lowercase(), BrokerQueue::default())).collect();
         let state = Mutex::new(State { queues, ..State::default() });
         let shared = Arc::new(Shared { config, origin, state });
-        let server = tokio::spawn(serve::run(listener, Arc::clone(&shared)));
-        Ok(Self { endpoint, shared, server })
+        let server = Server::start(serve::run(listener, Arc::clone(&shared)));
+        Ok(Self { endpoint, shared, _server: server })
     }
 
     /// Where it listens: `http://127.0.0.1:{port}/`.
@@ -260,11 +255,5 @@ impl Simulator {
     /// The last requests, oldest first, as many as the configuration keeps.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.state().requests.iter().cloned().collect()
-    }
-}
-
-impl Drop for Simulator {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }

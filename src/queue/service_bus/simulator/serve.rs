@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming as RequestBody;
 use percent_encoding::percent_decode_str;
@@ -245,29 +245,14 @@ fn authenticated(shared: &Shared, headers: &HeaderMap, now: Timestamp) -> Result
 }
 
 fn response(answer: Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in answer.headers {
-        if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
-            response.headers_mut().insert(HeaderName::from_static(name), value);
-        }
-    }
-    response
+    loopback::response(answer.status, answer.headers, answer.body)
 }
 
 fn keep(shared: &Shared, head: &Parts, body: &Bytes) {
-    if shared.config.keep_requests == 0 {
-        return;
-    }
-    let recorded = Recorded {
+    loopback::keep(&mut shared.state().requests, shared.config.keep_requests, || Recorded {
         method: head.method.to_string(),
         target: head.uri.to_string(),
         headers: head.headers.clone(),
         body: body.clone(),
-    };
-    let requests = &mut shared.state().requests;
-    if requests.len() == shared.config.keep_requests {
-        requests.pop_front();
-    }
-    requests.push_back(recorded);
+    });
 }
