@@ -22,6 +22,7 @@ fi
 cargo build --quiet --locked
 
 log=$modules/demo.log
+: >"$log"
 target/debug/permafresh demo --keep --deployments 300 >/dev/null 2>"$log" &
 demo=$!
 trap 'kill -INT "$demo"; wait "$demo" || true' EXIT

@@ -82,14 +82,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes a port, or a free one for 0, within a Tokio runtime.
+    /// Takes a port, or a free one for 0.
     ///
     /// # Errors
     /// If the port cannot be had.
-    pub fn take(port: u16) -> io::Result<Self> {
+    pub async fn take(port: u16) -> io::Result<Self> {
+        Self::of(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?)
+    }
+
+    /// The same where nobody can wait, within a Tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn take_now(port: u16) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
+        Self::of(TcpListener::from_std(listener)?)
+    }
+
+    fn of(listener: TcpListener) -> io::Result<Self> {
         let origin = format!("http://{}", listener.local_addr()?);
         let endpoint = origin.parse().map_err(io::Error::other)?;
         Ok(Self { listener, origin, endpoint })

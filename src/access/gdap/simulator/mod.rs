@@ -222,7 +222,7 @@ impl Simulator {
     /// # Errors
     /// If the port cannot be had.
     pub async fn start(config: SimulatorConfig) -> std::io::Result<Self> {
-        let Place { listener, origin, endpoint } = Place::take(config.port)?;
+        let Place { listener, origin, endpoint } = Place::take(config.port).await?;
         let shared = Arc::new(Shared { config, origin, state: Mutex::default() });
         let server = Server::start(serve::run(listener, Arc::clone(&shared)));
         Ok(Self { endpoint, shared, _server: server })

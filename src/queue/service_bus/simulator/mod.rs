@@ -202,7 +202,7 @@ impl Simulator {
     /// # Errors
     /// If the port cannot be had.
     pub fn start(config: SimulatorConfig) -> std::io::Result<Self> {
-        let Place { listener, origin, endpoint } = Place::take(config.port)?;
+        let Place { listener, origin, endpoint } = Place::take_now(config.port)?;
         let queues = config.queues.iter().map(|name| (name.to_ascii_lowercase(), BrokerQueue::default())).collect();
         let state = Mutex::new(State { queues, ..State::default() });
         let shared = Arc::new(Shared { config, origin, state });
