@@ -192,7 +192,10 @@ fn a_refusal_is_handed_over_with_the_command_once_no_way_is_left() {
     let RefreshState::HandedOver { hand_over } = &refresh.state else { panic!("{:?}", refresh.state) };
     let url = "https://management.azure.com/subscriptions/a1000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger/refreshPermissions?api-version=2019-07-01&targetVersion=1.4.0";
     assert_eq!(hand_over.bash, format!("az rest --method post --verbose --url '{url}'"));
-    assert_eq!(hand_over.powershell, format!("az rest --method post --verbose --url '\"{url}\"'"));
+    let (plain, parameters) = url.split_once('?').unwrap();
+    let parameters = parameters.replace('&', " ");
+    let wanted = format!("az rest --method post --verbose --url {plain} --uri-parameters {parameters}");
+    assert_eq!(hand_over.powershell, wanted);
     assert_eq!(hand_over.error.as_ref().unwrap().code, "AuthorizationFailed");
 }
 
