@@ -9,7 +9,7 @@ use permafresh::arm::simulator::{ApplicationSpec, OnPost, PlanSpec, Reply};
 use permafresh::rollout::RolloutId;
 use serde_json::{Value, json};
 
-use crate::world::{World, application, invoke_timer, one_wave};
+use crate::world::{World, application, invoke_timer, one_wave, publish};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -179,7 +179,9 @@ async fn what_nothing_shows_is_recorded_by_a_person_and_audited() {
     let (status, again) = record(&world, 0, json!({})).await;
     assert_eq!((status, &again["applied"]), (StatusCode::OK, &known["applied"]), "the same again changes nothing");
     assert_eq!(world.simulator.stats().posts, 2, "and a new rollout skips it");
-    let next = world.publish(json!({"strategy": one_wave(), "submissionId": "another"})).await;
+    let (status, next) = world.post("/api/rollouts", &publish(json!({"strategy": one_wave()}))).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{next}");
+    let next = next["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(world.settle(next, HOUR).await["counts"]["skipped"], 2);
 }
 

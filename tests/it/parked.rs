@@ -211,6 +211,11 @@ async fn a_parked_repair_has_called_off_what_was_on_its_way_before_it_and_gives_
     let repair = parked(&world, &json!({"purpose": "repair", "version": "1.3.0"})).await;
     assert_eq!(rollouts(&world).await, ["1.3.0 paused", "1.5.0 canceled"]);
     assert_eq!(world.rollout(older).await["why"], format!("superseded by rollout {repair}"));
+    // What was posted before is followed to its end.
+    for _ in 0..8 {
+        world.advance(15 * SECOND);
+        world.run_due().await;
+    }
     let newer = world.publish(json!({"version": "1.5.1"})).await;
     world.run_due().await;
     assert_eq!(rollouts(&world).await, ["1.5.1 running", "1.3.0 canceled", "1.5.0 canceled"]);

@@ -409,7 +409,8 @@ async fn what_was_found_is_read_once_however_many_pages_of_the_registry_are_held
     for known in [1_001, 3_001] {
         let mut world = World::new().await;
         in_azure(&world, 0..2);
-        let rows: Vec<_> = (10..10 + known).map(|number| json!({"applicationId": application(number)})).collect();
+        let plan = |number| json!({"applicationId": application(number), "publisher": "fabrikam", "offer": "ledger", "plan": "standard"});
+        let rows: Vec<_> = (10..10 + known).map(plan).collect();
         let request = Request::put("/api/deployments").header("content-type", "application/json");
         let (status, body) = world.request(request.body(json!(rows).to_string().into()).unwrap()).await;
         assert_eq!(status, StatusCode::OK, "{body}");

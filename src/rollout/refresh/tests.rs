@@ -639,3 +639,21 @@ proptest! {
         prop_assert!(false, "still {} after 100,000 steps", refresh.state.name());
     }
 }
+
+#[test]
+fn only_what_was_handed_over_can_have_been_run_by_the_customer_and_proves_nothing_of_the_operation() {
+    let mut refresh = planned();
+    refresh.state = RefreshState::HandedOver {
+        hand_over: HandOver::new(&refresh.application_id, refresh.version, None, &policy()),
+    };
+    for evidence in [Evidence::ShownByAzure, Evidence::Reported { by: "somebody".to_owned() }] {
+        assert!(!evidence.is_proof() && !evidence.is_verified());
+        let event = Event::CustomerRan { evidence: evidence.clone() };
+        assert!(planned().apply(event.clone(), start(), &policy()).is_err());
+        let (ended, next) = refresh.apply(event.clone(), start(), &policy()).unwrap();
+        assert_eq!((&ended.state, next), (&RefreshState::Succeeded { evidence }, Next::Nothing));
+        let past = ended.past(start()).unwrap();
+        assert_eq!(past.result, PastResult::Succeeded { verified: false });
+        assert!(ended.apply(event, start(), &policy()).is_err(), "once is enough");
+    }
+}

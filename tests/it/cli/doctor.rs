@@ -4,10 +4,11 @@ use std::future::Future;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use permafresh::access::gdap::simulator as gdap;
 use permafresh::arm::simulator::{ApplicationSpec, Area, OnRead, Reply, Simulator, SimulatorConfig};
-use permafresh::clock::SystemClock;
+use permafresh::clock::{Clock, SystemClock};
 use permafresh::lighthouse::role::{APPLICATION_OPERATOR, READER, REFRESH};
 use permafresh::partner_center::simulator as partner_center;
 use permafresh::queue::service_bus::simulator as bus;
@@ -143,7 +144,7 @@ fn assert_no_secret(run: &Run, azure: &Azure) {
 #[test]
 fn where_all_is_well_every_check_says_what_it_tried_and_nothing_has_to_be_done() {
     let (azure, folder) = (Azure::start(), tempfile::tempdir().unwrap());
-    azure.arm.assign_role(&APPLICATION[..55], SERVICE, APPLICATION_OPERATOR);
+    azure.arm.assign_role(&APPLICATION[..51], SERVICE, APPLICATION_OPERATOR);
     let storage = storage_with_tables(&azure);
     let arguments = ["--application", APPLICATION, "--principal", SERVICE];
     let whole = azure.mask(run(azure.doctor(folder.path(), &storage, &arguments)));
@@ -166,7 +167,7 @@ fn where_all_is_well_every_check_says_what_it_tried_and_nothing_has_to_be_done()
 #[test]
 fn where_nothing_is_well_each_check_says_what_that_means_and_what_to_do() {
     let (azure, folder) = (Azure::with_queues(&["rollouts"]), tempfile::tempdir().unwrap());
-    let late = httpdate::fmt_http_date(std::time::SystemTime::now() + std::time::Duration::from_secs(3_600));
+    let late = httpdate::fmt_http_date((SystemClock.now() + Duration::from_secs(3_600)).into());
     let empty = Reply::json(200, json!({"value": []}).to_string()).with("date", late);
     azure.arm.on_area(Area::Subscriptions, std::iter::repeat_n(empty, 3));
     azure.arm.on_area(Area::Operations, [Reply::forbidden()]);
