@@ -18,7 +18,7 @@ use crate::manual_clock::ManualClock;
 use crate::npm;
 
 /// Accounts for services whose settings name no tables of their own: one for each test that starts such a service.
-const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout", "doctor", "doctorless"];
+const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout", "doctor"];
 
 /// What to set as `AzureWebJobsStorage`, for an account that nobody else uses.
 pub fn connection_string(account: &str) -> String {

@@ -1,7 +1,7 @@
 //! `permafresh doctor`: what the settings amount to, and whether what they name answers and lets us in.
 //!
 //! Each check says what it tried, what that means, and what to do. It posts no refresh, and changes nothing but a record of
-//! its own in the store, which it takes away again. [`settled`] looks at the settings alone, [`parts`] asks each part of the
+//! its own in the store, which it takes away again (a table that is missing for it is made). [`settled`] looks at the settings alone, [`parts`] asks each part of the
 //! service, [`application`] looks at one deployment.
 
 mod application;
@@ -28,8 +28,8 @@ use crate::rollout::resource_id::is_guid;
 use crate::settings::{self, Settings};
 
 const HELP: &str = "\
-Settings come from the environment, then from local.settings.json in the current folder, so run it where the service runs,
-with its settings and as its identity. No secret is printed.
+Settings come from the environment, then from local.settings.json in the current folder. So run
+it where the service runs, with its settings and as its identity. No secret is printed.
 
 Exit codes:
   0  nothing failed; there may be warnings

@@ -168,7 +168,8 @@ async fn operation(patient: &Patient) -> Verdict {
             "nothing, if refreshes work: this is a look only",
         ),
         Provider::Unread { why } => {
-            Verdict::failed(why, "let the identity read Microsoft.Authorization/providerOperations; the lint needs that too")
+            let to_do = "let the identity read Microsoft.Authorization/providerOperations: the lint of a version needs that too";
+            Verdict::warning(why, to_do)
         }
     }
 }
@@ -226,9 +227,7 @@ async fn store(patient: &Patient) -> Verdict {
     }
     let to_do = match settings.store.state_store {
         StateStore::Sqlite { .. } => "look at the file, its folder's rights and the room on its disk",
-        StateStore::Tables => {
-            "give the identity Storage Table Data Contributor on the account; where tables are missing, start the service: it makes them"
-        }
+        StateStore::Tables => "look at the account's address, and give the identity Storage Table Data Contributor on it",
     };
     let opened = match parts::store(settings, Arc::clone(&patient.clock)) {
         Ok(opened) => opened,
