@@ -84,9 +84,8 @@ pub struct Surroundings {
 impl ArmClient {
     /// The roles that `principal` has on the application and above it, its groups' included; everybody's without one.
     pub async fn role_assignments(&self, id: &ApplicationId, principal: Option<&str>) -> Looked<Vec<RoleAssignment>> {
-        let filter = principal.map(|principal| {
-            format!("&$filter=assignedTo('{}')", utf8_percent_encode(principal, NON_ALPHANUMERIC))
-        });
+        let filter = principal
+            .map(|principal| format!("&$filter=assignedTo('{}')", utf8_percent_encode(principal, NON_ALPHANUMERIC)));
         self.assignments(id, "roleAssignments", &filter.unwrap_or_default()).await
     }
 

@@ -63,7 +63,9 @@ impl Engine {
         by: &str,
     ) -> Result<(Deployment, Version), RanError> {
         for _ in 0..super::RACES {
-            let Some(deployment) = self.deployment(key).await? else { return Err(RanError::NotFound { key: key.clone() }) };
+            let Some(deployment) = self.deployment(key).await? else {
+                return Err(RanError::NotFound { key: key.clone() });
+            };
             let Some(refresh) = self.last_handed_over(&deployment.value, version).await? else {
                 return Err(RanError::NotHandedOver { version });
             };
@@ -94,7 +96,9 @@ impl Engine {
             });
             for rollout in meant {
                 let refresh = self.store.refresh(rollout.id, &deployment.key).await?;
-                if let Some(refresh) = refresh.filter(|refresh| is_handed_over(&refresh.value) || was_run(&refresh.value)) {
+                if let Some(refresh) =
+                    refresh.filter(|refresh| is_handed_over(&refresh.value) || was_run(&refresh.value))
+                {
                     return Ok(Some(refresh));
                 }
             }
@@ -112,8 +116,5 @@ fn is_handed_over(refresh: &Refresh) -> bool {
 }
 
 fn was_run(refresh: &Refresh) -> bool {
-    matches!(
-        refresh.state,
-        RefreshState::Succeeded { evidence: Evidence::ShownByAzure | Evidence::Reported { .. } }
-    )
+    matches!(refresh.state, RefreshState::Succeeded { evidence: Evidence::ShownByAzure | Evidence::Reported { .. } })
 }

@@ -26,6 +26,18 @@ pub enum Way {
     HandOver,
 }
 
+impl Way {
+    /// Its word in settings, API and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Gdap => "gdap",
+            Self::Jit => "jit",
+            Self::HandOver => "handOver",
+        }
+    }
+}
+
 /// A refresh put into the customer's hands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +58,8 @@ pub const EXPECTED: Duration = Duration::from_secs(15 * 60);
 pub const RESULT_BASH: &str = "az rest --method get --url 'URL'";
 
 /// The same in PowerShell. The quotes in it are for cmd, and there only on Windows.
-pub const RESULT_POWERSHELL: &str = "$url = 'URL'; $q = if ($IsLinux -or $IsMacOS) { '' } else { '\"' }; az rest --method get --url \"$q$url$q\"";
+pub const RESULT_POWERSHELL: &str =
+    "$url = 'URL'; $q = if ($IsLinux -or $IsMacOS) { '' } else { '\"' }; az rest --method get --url \"$q$url$q\"";
 
 /// How the result is read, in words for the customer.
 pub const RESULT: &str = "the command prints the headers of the answer: with 202 Azure has accepted it; put the URL of \

@@ -79,7 +79,10 @@ async fn api_and_reports_hold_both_commands_how_to_read_the_result_and_how_long_
     );
     assert_eq!((&refresh["command"], &refresh["commandPowerShell"]), (&json!(bash), &json!(powershell)));
     let result = &refresh["result"];
-    assert_eq!((&result["command"], &result["expectedMinutes"]), (&json!("az rest --method get --url 'URL'"), &json!(15)));
+    assert_eq!(
+        (&result["command"], &result["expectedMinutes"]),
+        (&json!("az rest --method get --url 'URL'"), &json!(15))
+    );
     assert!(result["how"].as_str().unwrap().contains("Azure-AsyncOperation"), "{result}");
     let report = world.get(&format!("/api/rollouts/{id}/report")).await;
     assert!(report["refreshes"].as_array().unwrap().contains(&refresh), "{report}");

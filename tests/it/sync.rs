@@ -415,8 +415,7 @@ async fn what_was_found_is_read_once_however_many_pages_of_the_registry_are_held
         let (status, body) = world.request(request.body(json!(rows).to_string().into()).unwrap()).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         let faults = Faults::none();
-        let handler = world
-            .handler(FaultyStore::over(&world.store, &faults), FaultyQueue::over(&world.queue, &faults));
+        let handler = world.handler(FaultyStore::over(&world.store, &faults), FaultyQueue::over(&world.queue, &faults));
         world.replace_handler(handler);
         world.advance(MINUTE);
         begin(&world).await;

@@ -108,9 +108,10 @@ async fn read(patient: &Patient, id: &ApplicationId) -> Verdict {
         ReadAnswer::Busy { provisioning_state } => {
             Verdict::warning(format!("it is {provisioning_state}{about}"), "wait until it is done")
         }
-        ReadAnswer::Broken { provisioning_state } => {
-            Verdict::warning(format!("its state is {provisioning_state}{about}"), "have the customer look at its deployment")
-        }
+        ReadAnswer::Broken { provisioning_state } => Verdict::warning(
+            format!("its state is {provisioning_state}{about}"),
+            "have the customer look at its deployment",
+        ),
         ReadAnswer::Deleting => Verdict::failed("it is being deleted", "nothing: rollouts skip it"),
         ReadAnswer::NotFound => Verdict::failed(
             "Azure does not find it, or does not let us see it",
@@ -160,7 +161,8 @@ async fn roles(patient: &Patient, id: &ApplicationId) -> Verdict {
     }
     names.truncate(SHOWN);
     let have = if names.is_empty() { "we have none".to_owned() } else { format!("none does: {}", names.join(", ")) };
-    let to_do = "nothing, if there is a delegation; else name the identity in the plan's authorizations, or have it delegated";
+    let to_do =
+        "nothing, if there is a delegation; else name the identity in the plan's authorizations, or have it delegated";
     Verdict::note(have, to_do).letting_in(false)
 }
 
@@ -172,7 +174,10 @@ async fn delegation(patient: &Patient, id: &ApplicationId) -> Verdict {
     let claims = ours(patient, &arm).await;
     let tenant = patient.settings.identity.tenant_id.clone().or_else(|| claims.tenant_id.clone());
     let (Some(tenant), Some(_)) = (tenant, &claims.object_id) else {
-        return Verdict::note("cannot be told, since the token does not say whose it is", format!("{WHO}, and set AZURE_TENANT_ID"));
+        return Verdict::note(
+            "cannot be told, since the token does not say whose it is",
+            format!("{WHO}, and set AZURE_TENANT_ID"),
+        );
     };
     let caller = Caller { tenant, principals: principals(&claims) };
     let scope = scope(id);
@@ -216,7 +221,10 @@ async fn denied(patient: &Patient, id: &ApplicationId) -> Verdict {
     let all = match arm.deny_assignments(id).await {
         Looked::Seen(all) => all,
         Looked::Refused { error } | Looked::Unclear { error, .. } => {
-            return Verdict::note(format!("they cannot be read: {}", said(&error)), "nothing: most are on the managed group, where they do not matter here");
+            return Verdict::note(
+                format!("they cannot be read: {}", said(&error)),
+                "nothing: most are on the managed group, where they do not matter here",
+            );
         }
     };
     let principals = principals(&claims);

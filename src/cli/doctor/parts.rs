@@ -38,7 +38,11 @@ pub fn checks(patient: &Patient) -> Vec<Check<'_>> {
     let mut checks = vec![
         Check::new("identity", tried_identity(patient), identity(patient)),
         Check::new("clock", "the date of an answer of Azure Resource Manager, beside this machine's", clock(patient)),
-        Check::new("Azure Resource Manager", "a list of the subscriptions that the identity sees", subscriptions(patient)),
+        Check::new(
+            "Azure Resource Manager",
+            "a list of the subscriptions that the identity sees",
+            subscriptions(patient),
+        ),
         Check::new("refresh operation", format!("whether {SOLUTIONS} offers {REFRESH}"), operation(patient)),
         Check::new("role", "what Azure defines Managed Application Operator Role to be", role(patient)),
         Check::new("store", "writing, reading and removing a record of its own", store(patient)),
@@ -115,7 +119,10 @@ async fn clock(patient: &Patient) -> Verdict {
     let ahead = match arm.surroundings().await {
         Ok(surroundings) => surroundings.ahead_seconds,
         Err(error) => {
-            return Verdict::note(format!("cannot be told, since there was no good answer ({})", error.code), "see below");
+            return Verdict::note(
+                format!("cannot be told, since there was no good answer ({})", error.code),
+                "see below",
+            );
         }
     };
     let Some(ahead) = ahead else {
@@ -227,7 +234,9 @@ async fn store(patient: &Patient) -> Verdict {
     }
     let to_do = match settings.store.state_store {
         StateStore::Sqlite { .. } => "look at the file, its folder's rights and the room on its disk",
-        StateStore::Tables => "look at the account's address, and give the identity Storage Table Data Contributor on it",
+        StateStore::Tables => {
+            "look at the account's address, and give the identity Storage Table Data Contributor on it"
+        }
     };
     let opened = match parts::store(settings, Arc::clone(&patient.clock)) {
         Ok(opened) => opened,

@@ -21,7 +21,9 @@ pub fn remarks(settings: &Settings) -> Vec<Finding> {
         return vec![Verdict::ok("they can be used").of("settings", TRIED)];
     }
     let remarks = settings.remarks.iter();
-    remarks.map(|odd| Verdict::warning(odd.why.clone(), odd.fix.clone()).of(format!("setting {}", odd.name), TRIED)).collect()
+    remarks
+        .map(|odd| Verdict::warning(odd.why.clone(), odd.fix.clone()).of(format!("setting {}", odd.name), TRIED))
+        .collect()
 }
 
 /// What does nothing for want of a setting; one finding says what there is.

@@ -21,7 +21,12 @@ const SERVICE: &str = "0f0e0d0c-0b0a-4908-8706-050403020100";
 const TENANT: &str = "6a1b3c5d-0e2f-4a6b-8c7d-9e0f1a2b3c44";
 const APPLICATION: &str = "/subscriptions/7c0d9b8a-1111-4222-8333-444455556666/resourceGroups/rg-apps/providers/Microsoft.Solutions/applications/ledger";
 /// What nobody may see.
-const SECRETS: [&str; 4] = ["the-sig-of-notifications", "the-key-of-the-dashboard", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "of-the-webhook"];
+const SECRETS: [&str; 4] = [
+    "the-sig-of-notifications",
+    "the-key-of-the-dashboard",
+    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "of-the-webhook",
+];
 
 /// Azure for one test.
 struct Azure {
@@ -97,7 +102,9 @@ impl Azure {
     /// What is another each time, by its name.
     fn mask(&self, run: Run) -> Run {
         let mut out = run.out;
-        for (url, name) in [(self.arm.endpoint(), "[ARM]"), (self.bus.endpoint(), "[BUS]"), (self.partner.endpoint(), "[PARTNER]")] {
+        for (url, name) in
+            [(self.arm.endpoint(), "[ARM]"), (self.bus.endpoint(), "[BUS]"), (self.partner.endpoint(), "[PARTNER]")]
+        {
             out = out.replace(url.as_str().trim_end_matches('/'), name);
         }
         for (before, after) in [("next run ", " UTC"), ("clock is ", " s "), ("RequestId:", "\n"), ("Time:", "\n")] {
@@ -135,7 +142,12 @@ fn outcome(report: &Value, name: &str) -> String {
 
 fn assert_no_secret(run: &Run, azure: &Azure) {
     let keys = [azure.bus.connection_string().rsplit_once("SharedAccessKey=").unwrap().1.to_owned()];
-    for secret in SECRETS.iter().copied().chain(keys.iter().map(String::as_str)).chain([azure.arm.identity_header(), "AccountKey"]) {
+    for secret in SECRETS
+        .iter()
+        .copied()
+        .chain(keys.iter().map(String::as_str))
+        .chain([azure.arm.identity_header(), "AccountKey"])
+    {
         let secret = secret.split(';').next().unwrap();
         assert!(!run.out.contains(secret) && !run.err.contains(secret), "{secret} was shown: {}", run.shown());
     }
@@ -182,12 +194,14 @@ fn where_nothing_is_well_each_check_says_what_that_means_and_what_to_do() {
     // Where nobody answers.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-    let storage = format!(
-        "DefaultEndpointsProtocol=http;AccountName=doctor;AccountKey={key};TableEndpoint=http://{free}/doctor"
-    );
-    let mut command =
-        azure.doctor(folder.path(), &storage, &["--application", APPLICATION, "--principal", SERVICE]);
-    command.env("MODE", "observe").env("NOTIFICATION_SIG", "").env("DASHBOARD_KEY", "").env("SYNC_SCHEDULE", "0 0 25 * * *");
+    let storage =
+        format!("DefaultEndpointsProtocol=http;AccountName=doctor;AccountKey={key};TableEndpoint=http://{free}/doctor");
+    let mut command = azure.doctor(folder.path(), &storage, &["--application", APPLICATION, "--principal", SERVICE]);
+    command
+        .env("MODE", "observe")
+        .env("NOTIFICATION_SIG", "")
+        .env("DASHBOARD_KEY", "")
+        .env("SYNC_SCHEDULE", "0 0 25 * * *");
     let whole = azure.mask(run(command));
     assert_no_secret(&whole, &azure);
     assert!(!whole.out.contains(key), "the account's key was shown");

@@ -54,9 +54,11 @@ pub(super) fn access(shared: &Shared, head: &http::request::Parts, kind: &str) -
     }
     let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy().to_lowercase();
     let scope = path.rsplit_once("/providers/microsoft.authorization/").map_or("", |(scope, _)| scope);
-    let filter = query_value(head, "$filter").map(|filter| percent_encoding::percent_decode_str(filter).decode_utf8_lossy());
+    let filter =
+        query_value(head, "$filter").map(|filter| percent_encoding::percent_decode_str(filter).decode_utf8_lossy());
     let wanted = filter.as_deref().and_then(|filter| filter.strip_prefix("assignedTo('")?.strip_suffix("')"));
-    let above = world.access.iter().filter(|((of, at), _)| of.eq_ignore_ascii_case(kind) && scope.starts_with(at.as_str()));
+    let above =
+        world.access.iter().filter(|((of, at), _)| of.eq_ignore_ascii_case(kind) && scope.starts_with(at.as_str()));
     let value: Vec<&Value> = above
         .flat_map(|(_, all)| all)
         .filter(|item| wanted.is_none_or(|wanted| item["properties"]["principalId"] == wanted))
