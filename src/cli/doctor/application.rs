@@ -73,7 +73,7 @@ async fn tenant(patient: &Patient, id: &ApplicationId) -> Verdict {
         Ok(arm) => arm,
         Err(verdict) => return verdict,
     };
-    match arm.tenant_of(id.subscription()).await {
+    match arm.tenant_of(id.subscription(), None).await {
         Looked::Seen(tenant) => Verdict::ok(format!("it is in tenant {tenant}")),
         Looked::Refused { error } => {
             Verdict::failed(said(&error), "look at the subscription's id; it may have been deleted")
