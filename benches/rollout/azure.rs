@@ -25,14 +25,13 @@ pub const OFFER: &str = "ledger";
 /// Its plan.
 pub const PLAN: &str = "standard";
 
-/// How many applications share a subscription.
-const A_SUBSCRIPTION: usize = 100;
-
 /// How the simulated Azure behaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Azure {
     /// How many applications there are.
     pub applications: usize,
+    /// How many of them share a subscription.
+    pub a_subscription: usize,
     /// How long every answer takes.
     pub latency: Duration,
     /// How long an operation takes.
@@ -45,6 +44,7 @@ impl Default for Azure {
     fn default() -> Self {
         Self {
             applications: 0,
+            a_subscription: 100,
             latency: Duration::from_millis(20),
             operation: Duration::from_secs(3),
             retry_after: Duration::from_secs(1),
@@ -66,17 +66,17 @@ impl Azure {
         (once + self.operation + self.latency).max(once * 2)
     }
 
+    /// The id of the application with that number.
+    pub fn application_id(&self, number: usize) -> String {
+        let subscription = uuid::Uuid::from_u128(0x5eed << 64 | (number / self.a_subscription) as u128);
+        format!(
+            "/subscriptions/{subscription}/resourceGroups/customers/providers/Microsoft.Solutions/applications/app-{number:06}"
+        )
+    }
+
     fn argument(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
-}
-
-/// The id of the application with that number.
-pub fn application_id(number: usize) -> String {
-    let subscription = uuid::Uuid::from_u128(0x5eed << 64 | (number / A_SUBSCRIPTION) as u128);
-    format!(
-        "/subscriptions/{subscription}/resourceGroups/customers/providers/Microsoft.Solutions/applications/app-{number:06}"
-    )
 }
 
 /// What the simulator has seen.
@@ -90,6 +90,8 @@ pub struct Seen {
     pub polls: u64,
     /// Polls that came sooner than `Retry-After` allowed.
     pub impatient_polls: u64,
+    /// Questions about what there is: pages of subscriptions, of Resource Graph, of groups.
+    pub inventory: u64,
 }
 
 /// What the simulator's process says first.
@@ -148,7 +150,7 @@ pub async fn serve(azure: Azure) -> anyhow::Result<()> {
         })
         .await?,
     );
-    let specs = (0..azure.applications).map(|number| Ok(ApplicationSpec::new(application_id(number).parse()?)));
+    let specs = (0..azure.applications).map(|number| Ok(ApplicationSpec::new(azure.application_id(number).parse()?)));
     simulator.add_applications(specs.collect::<anyhow::Result<Vec<_>>>()?);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let greeting = Greeting {
@@ -165,6 +167,7 @@ pub async fn serve(azure: Azure) -> anyhow::Result<()> {
             operations: seen.operations,
             polls: seen.polls,
             impatient_polls: seen.impatient_polls,
+            inventory: seen.inventory + seen.pages,
         };
         serde_json::to_string(&seen).unwrap_or_default()
     };
@@ -195,12 +198,13 @@ pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
     let begin = Instant::now();
     for number in 0..azure.applications {
         let (client, greeting, places) = (client.clone(), Arc::clone(&greeting), Arc::clone(&places));
+        let azure = azure.clone();
         let token = token.clone();
         tasks.spawn(async move {
             let url = format!(
                 "{}{}/refreshPermissions?api-version=2019-07-01&targetVersion=2.0.0",
                 greeting.endpoint,
-                application_id(number)
+                azure.application_id(number)
             );
             let place = places.acquire().await?;
             let posted = call(&client, "POST", &url, &token).await?;

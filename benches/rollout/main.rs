@@ -44,7 +44,8 @@ impl Row {
 }
 
 /// What can be measured, in this order.
-const MEASURES: [&str; 7] = ["start", "idle", "no-op", "1000", "10000", "100000", "tick"];
+const MEASURES: [&str; 10] =
+    ["start", "idle", "no-op", "1000", "10000", "100000", "tick", "sync-1000", "sync-10000", "sync-100000"];
 
 fn main() -> ExitCode {
     match run() {
@@ -81,7 +82,10 @@ async fn measure(wanted: &[String]) -> anyhow::Result<()> {
             "idle" => measures::idle().await,
             "no-op" => measures::no_op().await,
             "tick" => measures::tick(100_000).await,
-            count => measures::rollout(count.parse()?).await,
+            name => match name.strip_prefix("sync-") {
+                Some(count) => measures::sync(count.parse()?).await,
+                None => measures::rollout(name.parse()?).await,
+            },
         };
         // Each line is shown as soon as it is known, and one that cannot be had does not take the others with it.
         match rows {

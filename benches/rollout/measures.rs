@@ -33,7 +33,8 @@ pub async fn start(times: usize) -> anyhow::Result<Vec<Row>> {
 
 /// Memory of a handler that has nothing to do, without and with 100,000 deployments.
 pub async fn idle() -> anyhow::Result<Vec<Row>> {
-    let azure = Simulator::start(&Azure::default())?;
+    let settings = Azure::default();
+    let azure = Simulator::start(&settings)?;
     let folder = tempfile::tempdir()?;
     let (handler, _) = Handler::start(folder.path(), &azure).await?;
     handler.wait_until_initialised().await?;
@@ -43,7 +44,7 @@ pub async fn idle() -> anyhow::Result<Vec<Row>> {
 
     let local = Local::start(folder.path(), &azure)?;
     let begin = Instant::now();
-    local.import(100_000).await?;
+    local.import(&settings, 0..100_000).await?;
     let imported = begin.elapsed();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let full = resident_mib(local.handler()?)?;
@@ -110,7 +111,7 @@ pub async fn rollout(count: usize) -> anyhow::Result<Vec<Row>> {
     let azure = Simulator::start(&azure_settings)?;
     let folder = tempfile::tempdir()?;
     let local = Local::start(folder.path(), &azure)?;
-    local.import(count).await?;
+    local.import(&azure_settings, 0..count).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let (host, handler) = (local.host(), local.handler()?);
@@ -174,12 +175,12 @@ pub async fn rollout(count: usize) -> anyhow::Result<Vec<Row>> {
 /// A run of the poll timer while `count` operations are outstanding and none is due.
 pub async fn tick(count: usize) -> anyhow::Result<Vec<Row>> {
     let hour = Duration::from_secs(3_600);
-    let settings =
-        Azure { applications: count, latency: Duration::from_millis(1), operation: hour, retry_after: hour / 6 };
+    let latency = Duration::from_millis(1);
+    let settings = Azure { applications: count, latency, operation: hour, retry_after: hour / 6, ..Azure::default() };
     let azure = Simulator::start(&settings)?;
     let folder = tempfile::tempdir()?;
     let local = Local::start(folder.path(), &azure)?;
-    local.import(count).await?;
+    local.import(&settings, 0..count).await?;
     let id = local.publish().await?;
     let begin = Instant::now();
     while azure.stats().await?.operations < count as u64 || local.rollout(&id).await?["counts"]["running"] != count {
@@ -207,6 +208,65 @@ pub async fn tick(count: usize) -> anyhow::Result<Vec<Row>> {
     let median = median(took).context("nothing was measured")?;
     let what = format!("a poll tick, {} outstanding and none due, median of 20", thousands(count));
     Ok(vec![Row::new(what, "5 ms", format!("{} (the first {})", words(median), words(first)))])
+}
+
+/// A look for deployments among `count`, each in a subscription of its own. One in a hundred is not known yet, and as many
+/// are known that are gone.
+pub async fn sync(count: usize) -> anyhow::Result<Vec<Row>> {
+    let settings = Azure { applications: count, a_subscription: 1, ..Azure::default() };
+    let azure = Simulator::start(&settings)?;
+    let folder = tempfile::tempdir()?;
+    let local = Local::start(folder.path(), &azure)?;
+    let strange = count / 100;
+    local.import(&settings, strange..count + strange).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let (host, handler) = (local.host(), local.handler()?);
+    let (before, asked_before) = (cpu(handler)?, azure.stats().await?.inventory);
+    let (mut host_peak, mut handler_peak) = (0.0f64, 0.0f64);
+    let mut stages: Vec<(String, Duration)> = Vec::new();
+    let begin = Instant::now();
+    local.start_sync().await?;
+    let counts = loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        host_peak = host_peak.max(resident_mib(host)?);
+        handler_peak = handler_peak.max(resident_mib(handler)?);
+        let run = local.sync().await?;
+        let state = run["state"].as_str().context("a run without a state")?;
+        if stages.last().is_none_or(|(last, _)| last != state) {
+            stages.push((state.to_owned(), begin.elapsed()));
+        }
+        if state == "ended" {
+            break run["counts"].clone();
+        }
+        if begin.elapsed() > Duration::from_secs(1_800) {
+            bail!("the sync has not ended after {}: {run}", words(begin.elapsed()));
+        }
+    };
+    let wall = begin.elapsed();
+    let used = cpu(handler)?.saturating_sub(before);
+    let asked = azure.stats().await?.inventory - asked_before;
+    local.end()?;
+    let is = |name: &str, number: usize| counts[name].as_u64() == Some(number as u64);
+    if !(is("found", count) && is("new", strange) && is("missing", strange)) {
+        bail!("the sync did not find what there is: {counts}");
+    }
+    let stages = stages.iter().map(|(stage, at)| format!("{stage} from {}", words(*at))).collect::<Vec<_>>();
+    let name = format!("sync of {}", thousands(count));
+    let waiting = settings.latency * u32::try_from(asked)?;
+    Ok(vec![
+        Row::new(
+            format!("{name}, wall time ({asked} questions one after the other wait for {})", words(waiting)),
+            "",
+            format!("{} ({})", words(wall), stages.join(", ")),
+        ),
+        Row::new(format!("{name}, CPU of the handler"), "", words(used)),
+        Row::new(
+            format!("{name}, most memory"),
+            "150 MiB",
+            format!("handler {handler_peak:.1} MiB, host {host_peak:.1} MiB"),
+        ),
+    ])
 }
 
 /// A queue message as the host hands it over (contracts/custom-handler.md §5).

@@ -2,6 +2,7 @@
 //! of design §10; nothing comes from the environment of whoever measures.
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::azure::{OFFER, PLAN, PUBLISHER, Simulator, application_id};
+use crate::azure::{Azure, OFFER, PLAN, PUBLISHER, Simulator};
 use crate::load::{Connection, request};
 use crate::process::Process;
 
@@ -97,13 +98,14 @@ impl Local {
         self.process.only_child()
     }
 
-    /// Registers `count` deployments.
-    pub async fn import(&self, count: usize) -> anyhow::Result<()> {
-        let all = (0..count).collect::<Vec<_>>();
+    /// Registers the deployments with these numbers.
+    pub async fn import(&self, azure: &Azure, numbers: Range<usize>) -> anyhow::Result<()> {
+        let count = numbers.len();
+        let all = numbers.collect::<Vec<_>>();
         let mut imported = 0;
         for part in all.chunks(IMPORT) {
             let row = |&number: &usize| {
-                json!({"applicationId": application_id(number), "publisher": PUBLISHER, "offer": OFFER, "plan": PLAN,
+                json!({"applicationId": azure.application_id(number), "publisher": PUBLISHER, "offer": OFFER, "plan": PLAN,
                        "version": "1.4.0"})
             };
             let rows = part.iter().map(row).collect::<Vec<_>>();
@@ -124,6 +126,16 @@ impl Local {
         });
         let answer = self.call(reqwest::Method::POST, "/api/offer-publishes", Some(&publish)).await?;
         Ok(answer["rolloutId"].as_str().context("an answer without a rollout")?.to_owned())
+    }
+
+    /// Begins to look for deployments.
+    pub async fn start_sync(&self) -> anyhow::Result<()> {
+        self.call(reqwest::Method::POST, "/api/deployments/sync", None).await.map(drop)
+    }
+
+    /// The last look for deployments.
+    pub async fn sync(&self) -> anyhow::Result<Value> {
+        self.call(reqwest::Method::GET, "/api/deployments/sync", None).await
     }
 
     /// One rollout.

@@ -35,7 +35,7 @@ pub enum Looked<T> {
 }
 
 impl<T> Looked<T> {
-    fn otherwise(error: RemoteError, wait: Option<Duration>) -> Self {
+    pub(super) fn otherwise(error: RemoteError, wait: Option<Duration>) -> Self {
         // A 401 that blames the token is our own trouble; any other one comes from a tenant that does not know us.
         let no_access = match error.status {
             Some(401) => !super::operation::blames_token(&error),

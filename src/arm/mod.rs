@@ -6,6 +6,7 @@
 //! answer means), [`host_rule`] (where a token may go), [`admission`] and [`throttle`] (when a call may go), [`listing`] and
 //! [`inventory`] (what there is).
 
+pub mod access_control;
 pub mod admission;
 pub mod application;
 pub mod challenge;

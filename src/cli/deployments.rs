@@ -15,7 +15,7 @@ use super::output;
 use super::plain_text::{counted, plain, table};
 use crate::functions::wire::api::DeploymentView;
 use crate::rollout::sighting::Discovery;
-use crate::rollout::{ApplicationId, DeploymentKey, Hold, Timestamp};
+use crate::rollout::{ApplicationId, DeploymentKey, Hold, Timestamp, Version};
 
 const IMPORT_HELP: &str = "\
 Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId,
@@ -144,6 +144,27 @@ pub enum DeploymentsCommand {
         #[command(flatten)]
         service: ServiceArgs,
     },
+    /// Record that the customer has run the command that was handed over
+    ///
+    /// Nothing tells us of that: only where Azure then shows another version is it seen without this. The result is told as
+    /// somebody's word, and the audit list says whose.
+    #[command(
+        after_help = "Examples:\n  permafresh deployments refreshed APPLICATION-ID --version 1.5.0 --why 'ticket 4711'"
+    )]
+    Refreshed {
+        /// The deployment's key, or its application's resource id
+        #[arg(value_name = "KEY|APPLICATION-ID")]
+        deployment: DeploymentRef,
+        /// The version [default: the one that was handed over last]
+        #[arg(long)]
+        version: Option<Version>,
+        /// How that is known
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
     /// Forget a deployment; a notification or a sync finds it again if it still exists
     Forget {
         /// The deployment's key, or its application's resource id
@@ -211,6 +232,15 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             let released: DeploymentView =
                 ApiClient::new(&service)?.post("release the deployment", &path, &body).await?;
             output::print(&format!("{}: released\n", released.application_id))?;
+            Ok(Exit::Success)
+        }
+        DeploymentsCommand::Refreshed { deployment: DeploymentRef(key), version, why, service } => {
+            let path = format!("/api/deployments/{key}/refreshed");
+            let body = serde_json::json!({"version": version, "why": why});
+            let refreshed: DeploymentView =
+                ApiClient::new(&service)?.post("record the customer's run", &path, &body).await?;
+            let version = refreshed.applied.map(|applied| format!(" to {}", applied.version)).unwrap_or_default();
+            output::print(&format!("{}: refreshed{version} by the customer\n", refreshed.application_id))?;
             Ok(Exit::Success)
         }
         DeploymentsCommand::Export { file, format, publisher, offer, plan, service } => {

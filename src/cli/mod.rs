@@ -6,6 +6,7 @@
 pub mod client;
 pub mod demo;
 pub mod deployments;
+pub mod doctor;
 pub mod dry_run;
 pub mod failure;
 pub mod gdap;
@@ -76,10 +77,11 @@ enum Command {
     Publish(publish::PublishArgs),
     Offers(offers::OffersArgs),
     Lint(lint::LintArgs),
+    Doctor(doctor::DoctorArgs),
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import, export, look for, hold, release and forget deployments
+    /// List, import, export, look for, hold, release and forget deployments, and record customers' own refreshes
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
@@ -105,6 +107,7 @@ impl Cli {
             Command::Publish(args) => on_one_core(publish::run(args)),
             Command::Offers(args) => on_one_core(offers::run(args)),
             Command::Lint(args) => on_one_core(lint::run(args)),
+            Command::Doctor(args) => on_one_core(doctor::run(args)),
             Command::Rollout(command) => on_one_core(rollout::run(command)),
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),

@@ -217,6 +217,13 @@ fn hand_overs(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView
         }
     }
     more(text, usize::try_from(count).unwrap_or(usize::MAX), SHOWN_COMMANDS, rollout);
+    if let Some(result) = handed.iter().find_map(|refresh| refresh.result.as_ref()) {
+        let minutes = result.expected_minutes;
+        let _ = writeln!(text, "  It takes up to about {minutes} minutes: {}:", plain(&result.how));
+        let _ = writeln!(text, "    {}", plain(&result.command));
+        let _ = writeln!(text, "  The report has both commands for PowerShell too. When a customer has run it:");
+        let _ = writeln!(text, "    permafresh deployments refreshed APPLICATION-ID");
+    }
 }
 
 fn waiting(text: &mut String, refreshes: &[RefreshView]) {

@@ -27,6 +27,7 @@ impl Engine {
             let mut changed = known.value.clone();
             conclude(&mut changed, &read.answer, read.application.as_ref(), now);
             self.expect_joiners(changed.joiner_after(Some(&known.value), now)).await?;
+            self.recognise_run(&known.value, &changed).await?;
             if self.store.save_deployments(&[known.with(changed.clone())]).await?[0].is_stored() {
                 info!(
                     deployment.key = %key,

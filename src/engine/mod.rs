@@ -7,7 +7,8 @@
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
 //! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
-//! shows), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
+//! shows), [`tenancy`] (whose subscriptions are), [`hand_overs`] (what customers ran
+//! themselves), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
 //! worth a rollout) and [`lint`] (whether its actions are real).
 
 mod access;
@@ -19,6 +20,7 @@ pub mod course;
 pub mod coverage;
 mod dead_letters;
 pub mod dry_run;
+pub mod hand_overs;
 pub mod joining;
 pub mod last_good;
 pub mod lint;

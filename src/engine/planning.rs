@@ -26,6 +26,9 @@ impl Engine {
         };
         if rollout.value.state == RolloutState::Planning {
             self.finish_superseding(&rollout.value).await?;
+            if self.gives_way(&rollout.value).await? {
+                return Ok(());
+            }
             if let Some(on) = self.blocker(&rollout.value).await? {
                 rollout.value.state = RolloutState::Waiting { on };
                 if self.save_rollout(&mut rollout).await?.is_stored() {

@@ -268,11 +268,13 @@ impl Engine {
 
     /// The rollout of another version that this one must not run beside: an older one that came at the same instant, so that
     /// neither was refused, or went on meanwhile; or a younger one that began while this one was parked.
+    /// A scheduled one must run beside no other at all.
     pub(super) async fn blocker(&self, rollout: &Rollout) -> Result<Option<RolloutId>, EngineError> {
         let publish = &rollout.publish;
-        if !matches!(publish.purpose, Purpose::RollOut | Purpose::Repair) {
+        if publish.purpose == Purpose::Restore {
             return Ok(None);
         }
+        let is_scheduled = publish.purpose == Purpose::Scheduled;
         // These have taken the place of the older ones already.
         let replaces = publish.purpose == Purpose::Repair || publish.supersede == Supersede::Replace;
         let open = self.store.open_rollouts().await?;
@@ -281,6 +283,9 @@ impl Engine {
             let is_running = other.state == RolloutState::Running;
             let blocks = if other.id < rollout.id {
                 !replaces && (is_planning || is_running)
+            } else if is_scheduled {
+                // Whatever a person or a publish has begun goes before.
+                other.publish.purpose != Purpose::Scheduled && (is_planning || is_running)
             } else {
                 // One that is planned looks for older ones itself and waits for this one; a scheduled one does not.
                 is_running || is_planning && other.publish.purpose == Purpose::Scheduled

@@ -7,7 +7,9 @@ use super::publish::{Identity, PublishError};
 use super::{Engine, EngineError};
 use crate::rollout::publish::Supersede;
 use crate::rollout::strategy::MaxInFlight;
-use crate::rollout::{Audience, OfferPublish, Plan, Purpose, Strategy, Target, Timestamp, Version};
+use crate::rollout::{
+    Audience, OfferPublish, Plan, Purpose, Rollout, RolloutState, Strategy, Target, Timestamp, Version,
+};
 
 /// How many refreshes of a scheduled rollout are on their way at once: it is in no hurry.
 const GENTLE: u32 = 50;
@@ -46,6 +48,33 @@ impl Engine {
             Err(refused) => warn!("The scheduled refresh was refused: {refused}"),
         }
         Ok(())
+    }
+
+    /// Calls a scheduled rollout off that is about to begin, where another one has begun since it was looked for, or has
+    /// brought another version meanwhile: its own would take that back. Whether it did. It never waits, so that of two
+    /// which see each other one goes on.
+    pub(super) async fn gives_way(&self, rollout: &Rollout) -> Result<bool, EngineError> {
+        let OfferPublish { purpose, plan, version, .. } = &rollout.publish;
+        if *purpose != Purpose::Scheduled {
+            return Ok(false);
+        }
+        let wanted = self.wanted(plan).await?.value;
+        let (by, why) = match self.blocker(rollout).await? {
+            Some(by) => (Some(by), "another rollout has begun"),
+            None if wanted.version != Some(*version) => (wanted.brought_by, "another version is wanted now"),
+            None => return Ok(false),
+        };
+        let (id, now) = (rollout.id, self.now());
+        self.change_rollout(id, |rollout, _| {
+            let is_planning = rollout.state == RolloutState::Planning;
+            if is_planning {
+                rollout.cancel(by, now);
+            }
+            is_planning
+        })
+        .await?;
+        info!(rollout.id = %id, plan = %plan, "The scheduled refresh {id} of {plan} is called off: {why}");
+        Ok(true)
     }
 
     fn scheduled_publish(&self, plan: Plan, version: Version) -> OfferPublish {

@@ -19,6 +19,7 @@ use super::wire::sync_view::SyncView;
 use super::wire::{export, problem, views};
 use crate::engine::EngineError;
 use crate::engine::audit::Act;
+use crate::engine::hand_overs::RanError;
 use crate::engine::registry::Imported;
 use crate::engine::sync::SyncError;
 use crate::rollout::{Deployment, DeploymentKey, Hold, Plan, Timestamp};
@@ -150,6 +151,31 @@ pub async fn let_go(
 ) -> Result<Option<Deployment>, EngineError> {
     let Some(act) = act(app, who, "deployment.release", key, why).await? else { return Ok(None) };
     change_hold(app, act, key, None).await
+}
+
+/// `POST /api/deployments/{key}/refreshed` with an optional `{"version", "why"}`: the customer has run what was handed over.
+pub async fn refreshed(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Json<DeploymentView>, Problem> {
+    let key = parse_key(&key)?;
+    let (version, why) = reason::ran(&body)?;
+    let known = app.engine.deployment(&key).await?.ok_or_else(|| no_deployment(&key))?;
+    let on = Some(known.value.application_id.to_string());
+    let who = caller.who();
+    let act = Act { who: who.clone(), what: "deployment.refreshed", on, from: None, why };
+    let work = async {
+        let (deployment, version) = app.engine.record_run(&key, version, &who).await?;
+        Ok::<_, RanError>((deployment, Some(format!("refreshed to {version} by the customer"))))
+    };
+    match app.engine.audited(act, work).await {
+        Ok(deployment) => Ok(Json(view(&app, &deployment))),
+        Err(RanError::NotFound { key }) => Err(no_deployment(&key)),
+        Err(refused @ RanError::NotHandedOver { .. }) => Err(problem::conflict(refused.to_string())),
+        Err(RanError::Engine(error)) => Err(error.into()),
+    }
 }
 
 async fn change_hold(

@@ -109,6 +109,7 @@ pub fn router(handle: Handle) -> Router {
         .merge(dashboard::routes())
         .route("/api/deployments/{key}/hold", post(deployments::hold))
         .route("/api/deployments/{key}/release", post(deployments::release))
+        .route("/api/deployments/{key}/refreshed", post(deployments::refreshed))
         .route("/api/stop", post(operations::stop))
         .route("/api/start", post(operations::start))
         .route("/api/audit", get(operations::audit))

@@ -101,20 +101,27 @@ struct Details {
     permissions: Vec<Permission>,
 }
 
-/// One part of a role's permissions.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// One part of a role's permissions, or of what is denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Permission {
+pub struct Permission {
     actions: Vec<String>,
     not_actions: Vec<String>,
     data_actions: Vec<String>,
 }
 
+impl Permission {
+    /// Whether it covers an operation of the control plane: by its actions, and not by its exceptions.
+    pub fn covers(&self, operation: &str) -> bool {
+        let listed = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, operation));
+        listed(&self.actions) && !listed(&self.not_actions)
+    }
+}
+
 impl RoleDefinition {
     /// Whether it allows an operation of the control plane: by one part's actions, and not by its exceptions.
     pub fn allows(&self, operation: &str) -> bool {
-        let listed = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, operation));
-        self.details().permissions.iter().any(|part| listed(&part.actions) && !listed(&part.not_actions))
+        self.details().permissions.iter().any(|part| part.covers(operation))
     }
 
     /// What follows from it.

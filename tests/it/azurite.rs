@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use permafresh::access::credential::TokenSource;
 use permafresh::clock::Clock;
-use permafresh::store::tables::{TablesConfig, TablesStore};
+use permafresh::store::tables::{TablesConfig, TablesCredential, TablesStore};
 use url::Url;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use crate::manual_clock::ManualClock;
 use crate::npm;
 
 /// Accounts for services whose settings name no tables of their own: one for each test that starts such a service.
-const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout"];
+const ACCOUNTS: &[&str] = &["packaged", "localwithbus", "localwithout", "doctor"];
 
 /// What to set as `AzureWebJobsStorage`, for an account that nobody else uses.
 pub fn connection_string(account: &str) -> String {
@@ -68,12 +68,25 @@ pub fn tables_at(endpoint: Url) -> TablesConfig {
     config
 }
 
+/// Makes the tables that a service has in this account.
+pub async fn make_tables(account: &str, clock: Arc<dyn Clock>) {
+    assert!(ACCOUNTS.contains(&account), "{account} is not among the accounts");
+    let mut tables = endpoint();
+    tables.set_path(account);
+    let key = azure_storage::EMULATOR_ACCOUNT_KEY.to_owned();
+    let config = TablesConfig::new(tables, TablesCredential::SharedKey { account: account.to_owned(), key });
+    connect(&config, clock).create_tables().await.unwrap();
+}
+
 /// A store in some tables.
 pub fn open(config: &TablesConfig, clock: &ManualClock) -> TablesStore {
+    connect(config, Arc::new(clock.clone()))
+}
+
+fn connect(config: &TablesConfig, clock: Arc<dyn Clock>) -> TablesStore {
     // Another test may have been first; either way there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let tokens = TokenSource::new(
         Default::default(),
         {

@@ -1,5 +1,6 @@
 //! The binary's whole output, against a service that answers what each test tells it to.
 
+mod doctor;
 mod lighthouse;
 mod service;
 
@@ -73,6 +74,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "handler",
         "package",
         "lint",
+        "doctor",
         "publish",
         "rollout",
         "rollout list",
@@ -92,6 +94,7 @@ fn the_help_of_every_command_is_as_recorded() {
         "deployments sync",
         "deployments hold",
         "deployments release",
+        "deployments refreshed",
         "deployments forget",
         "gdap",
         "gdap sign-in",
@@ -185,6 +188,7 @@ fn everything_is_stopped_and_started_and_a_deployment_held_from_the_terminal() {
         &["audit"],
         &["deployments", "hold", APPLICATION, "--why", "freeze", "--until", "2026-04-01T00:00:00Z"],
         &["deployments", "release", APPLICATION],
+        &["deployments", "refreshed", APPLICATION, "--version", "1.5.0", "--why", "ticket 4711"],
     ] {
         let run = service.run(arguments);
         assert_eq!((run.code, run.err.as_str()), (0, ""), "{arguments:?}");
@@ -194,6 +198,8 @@ fn everything_is_stopped_and_started_and_a_deployment_held_from_the_terminal() {
     let got: Vec<_> = service.got().into_iter().map(|got| (got.path, got.body)).collect();
     assert_eq!(got[0], ("/api/stop".to_owned(), r#"{"why":"lost access"}"#.to_owned()));
     assert!(got[3].0.ends_with("/hold") && got[3].1.contains("2026-04-01T00:00:00Z"), "{got:?}");
+    let recorded = r#"{"version":"1.5.0","why":"ticket 4711"}"#;
+    assert!(got[5].0.ends_with("/refreshed") && got[5].1 == recorded, "{got:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ async fn scene(deployments: usize) -> Scene {
 }
 
 /// Stops `first` at its step `at`, runs `second` meanwhile, and lets `first` go on. `None` if it has no such step.
-async fn between<A, B>(
+pub async fn between<A, B>(
     faults: &Faults,
     at: usize,
     first: impl Future<Output = A>,
@@ -50,7 +50,7 @@ async fn between<A, B>(
 }
 
 /// Goes through every step of the first call of `run`, which says whether there was such a step.
-async fn sweep<F: Future<Output = bool>>(run: impl Fn(usize) -> F) {
+pub async fn sweep<F: Future<Output = bool>>(run: impl Fn(usize) -> F) {
     for at in 1..MANY {
         if !run(at).await {
             assert!(at > 3, "the call has {} steps only: nothing was looked at", at - 1);

@@ -10,6 +10,7 @@ use permafresh::rollout::{ApplicationId, Strategy, Way};
 use serde_json::{Value, json};
 
 use crate::azurite;
+use crate::faults::{Faults, FaultyQueue, FaultyStore};
 use crate::world::{Options, World, application, invoke_message, invoke_timer};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -400,6 +401,32 @@ async fn many_pages_and_shares_are_read_in_full_and_nothing_is_left_behind() {
         let page = permafresh::store::PageRequest { continuation: None, top: 10 };
         assert_eq!(world.store.documents(collection, "", &page).await.unwrap().items, []);
     }
+}
+
+#[tokio::test]
+async fn what_was_found_is_read_once_however_many_pages_of_the_registry_are_held_against_it() {
+    let mut calls = Vec::new();
+    for known in [1_001, 3_001] {
+        let mut world = World::new().await;
+        in_azure(&world, 0..2);
+        let plan = |number| json!({"applicationId": application(number), "publisher": "fabrikam", "offer": "ledger", "plan": "standard"});
+        let rows: Vec<_> = (10..10 + known).map(plan).collect();
+        let request = Request::put("/api/deployments").header("content-type", "application/json");
+        let (status, body) = world.request(request.body(json!(rows).to_string().into()).unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let faults = Faults::none();
+        let handler = world.handler(FaultyStore::over(&world.store, &faults), FaultyQueue::over(&world.queue, &faults));
+        world.replace_handler(handler);
+        world.advance(MINUTE);
+        begin(&world).await;
+        let message = world.queue.receive("refreshes", 1, MINUTE).await.unwrap().remove(0);
+        let before = faults.calls();
+        assert!(invoke_message(&world.router(), "RefreshDeployment", &message.body).await.is_success());
+        calls.push(faults.calls() - before);
+        let run = world.get("/api/deployments/sync").await;
+        assert_eq!((&run["state"], &run["counts"]["known"]), (&json!("ended"), &json!(known + 2)), "{run}");
+    }
+    assert_eq!(calls[1] - calls[0], 2 * 2, "a page is read, and the run is written: {calls:?}");
 }
 
 #[tokio::test]

@@ -201,6 +201,23 @@ impl Simulator {
         self.shared.world().assignments.entry(scope.to_lowercase()).or_default().push(assignment);
     }
 
+    /// Gives a principal a role on a scope.
+    pub fn assign_role(&self, scope: &str, principal: &str, role: &str) {
+        let definition = format!("/providers/Microsoft.Authorization/roleDefinitions/{role}");
+        let properties = serde_json::json!({"principalId": principal, "roleDefinitionId": definition, "scope": scope});
+        self.add_access("roleAssignments", scope, properties);
+    }
+
+    /// Adds a deny assignment to a scope, with these properties.
+    pub fn deny(&self, scope: &str, properties: serde_json::Value) {
+        self.add_access("denyAssignments", scope, properties);
+    }
+
+    fn add_access(&self, kind: &'static str, scope: &str, properties: serde_json::Value) {
+        let item = serde_json::json!({"name": "simulated", "properties": properties});
+        self.shared.world().access.entry((kind, scope.to_lowercase())).or_default().push(item);
+    }
+
     /// Defines a role, as ARM shows it.
     pub fn define_role(&self, id: &str, definition: serde_json::Value) {
         self.shared.world().roles.insert(id.to_ascii_lowercase(), definition);
@@ -213,19 +230,25 @@ impl Simulator {
 
     /// Deletes an application: it is in no list, and not found.
     pub fn delete_application(&self, id: &ApplicationId) {
-        if let Some(application) = self.shared.world().find_mut(id) {
+        let mut world = self.shared.world();
+        world.visible_subscriptions = None;
+        if let Some(application) = world.find_mut(id) {
             application.is_gone = true;
         }
     }
 
     /// Takes a subscription out of the list of those that the caller can see.
     pub fn hide_subscription(&self, subscription: &str) {
-        self.shared.world().hidden.insert(subscription.to_ascii_lowercase().into());
+        let mut world = self.shared.world();
+        world.visible_subscriptions = None;
+        world.hidden.insert(subscription.to_ascii_lowercase().into());
     }
 
     /// Adds a subscription that holds no application.
     pub fn add_subscription(&self, subscription: &str) {
-        self.shared.world().empty_subscriptions.insert(subscription.to_ascii_lowercase().into());
+        let mut world = self.shared.world();
+        world.visible_subscriptions = None;
+        world.empty_subscriptions.insert(subscription.to_ascii_lowercase().into());
     }
 
     /// From now on Resource Graph shows no application, only their managed resource groups.

@@ -144,6 +144,8 @@ pub(super) struct World {
     pub on_challenge: VecDeque<Reply>,
     /// Registration assignments, by lower-cased scope.
     pub assignments: HashMap<String, Vec<serde_json::Value>>,
+    /// Role assignments and deny assignments, by the last segment of their lists and the lower-cased scope.
+    pub access: HashMap<(&'static str, String), Vec<serde_json::Value>>,
     /// Role definitions, by GUID.
     pub roles: HashMap<String, serde_json::Value>,
     pub on_area: HashMap<Area, VecDeque<Reply>>,
@@ -151,6 +153,8 @@ pub(super) struct World {
     pub hidden: HashSet<Box<str>>,
     /// Subscriptions that are in the list, and empty.
     pub empty_subscriptions: HashSet<Box<str>>,
+    /// The subscriptions that the caller can see, in order; `None` where that has changed since they were last asked for.
+    pub visible_subscriptions: Option<Arc<[Box<str>]>>,
     /// Whether Resource Graph shows no application, but their managed groups.
     pub graph_is_blind: bool,
     /// The operations of each provider, by its lower-case namespace, with whether each is a data action.
@@ -168,6 +172,7 @@ impl World {
     }
 
     pub fn add(&mut self, spec: ApplicationSpec) {
+        self.visible_subscriptions = None;
         let index = u32::try_from(self.applications.len()).expect("no machine holds four billion applications");
         let key = spec.id.to_string().to_lowercase().into_boxed_str();
         if let Some(&index) = self.by_id.get(&key) {

@@ -2,6 +2,7 @@
 
 mod azure;
 mod backends;
+pub(super) mod parts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,19 +111,23 @@ pub(super) fn host_parts(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::
 
 /// What watching Partner Center takes; it says itself where the settings name no application for it.
 fn watch(settings: &Settings, azure: &Azure<'_>, clock: Arc<dyn Clock>) -> anyhow::Result<Watch> {
-    let partner_center = match azure.partner_center_tokens() {
-        Some(tokens) => {
-            let endpoint = settings.partner_center.endpoint.url();
-            let mut config = PartnerCenterConfig::for_endpoint(endpoint.clone());
-            config.proxy = Proxy::from_environment(endpoint);
-            Some(PartnerCenter::new(config, tokens, clock).context("cannot call Partner Center")?)
-        }
-        None => None,
-    };
+    let partner_center = partner_center(settings, azure, clock)?;
     let mut watch = Watch::new(partner_center, settings.partner_center.states.clone());
     let offers = settings.offers.offers.iter().filter(|offer| offer.first_sight == FirstSight::Rollout);
     watch.rollout_on_first_sight = offers.map(|offer| (offer.publisher.clone(), offer.offer.clone())).collect();
     Ok(watch)
+}
+
+fn partner_center(
+    settings: &Settings,
+    azure: &Azure<'_>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Option<PartnerCenter>> {
+    let Some(tokens) = azure.partner_center_tokens() else { return Ok(None) };
+    let endpoint = settings.partner_center.endpoint.url();
+    let mut config = PartnerCenterConfig::for_endpoint(endpoint.clone());
+    config.proxy = Proxy::from_environment(endpoint);
+    Ok(Some(PartnerCenter::new(config, tokens, clock).context("cannot call Partner Center")?))
 }
 
 /// Those of some ways that the settings make passable.

@@ -1,10 +1,10 @@
 //! The registry against what was found: what is missing is counted first, then asked about, unless so much is missing that it
 //! is rather our view that is gone.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tracing::info;
+use uuid::Uuid;
 
 use super::looking::Found;
 use super::{Share, Stage, SyncRun, Unit};
@@ -15,17 +15,20 @@ use crate::store::{PageRequest, document};
 
 /// How many deployments are compared in one unit.
 const PAGE: usize = 1_000;
+/// How many records of a run are read at once: they can be large.
+const RECORDS: usize = 20;
 /// So many may be missing whatever their share is.
 const FEW: u64 = 10;
 /// How far apart two questions about missing ones are: these are in no hurry, and refreshes are.
 const GAP: Duration = Duration::from_millis(40);
 
-/// What a run has found, small enough for the memory.
-struct View {
-    found: HashSet<u64>,
+/// What a run has found. Read once for each message, since every page of the registry is held against all of it; 8 bytes
+/// for a deployment and 16 for a subscription, so that a million of both need little memory.
+pub(super) struct View {
+    found: Vec<u64>,
     /// The subscriptions in which nothing can be missing: no source has read them to its end.
-    unread: HashSet<String>,
-    listed: HashSet<String>,
+    unread: Vec<u128>,
+    listed: Vec<u128>,
     has_all_subscriptions: bool,
 }
 
@@ -36,13 +39,12 @@ impl View {
         if deployment.gone_since.is_some() || deployment.updated_at >= run.started_at {
             return false;
         }
-        let subscription = deployment.application_id.subscription();
-        let was_read = if self.listed.contains(subscription) {
-            !self.unread.contains(subscription)
-        } else {
-            self.has_all_subscriptions
+        let holds = |all: &[u128], id: u128| all.binary_search(&id).is_ok();
+        let was_read = match subscription(deployment.application_id.subscription()) {
+            Some(id) if holds(&self.listed, id) => !holds(&self.unread, id),
+            _ => self.has_all_subscriptions,
         };
-        was_read && !short(deployment.key.as_str()).is_some_and(|key| self.found.contains(&key))
+        was_read && !short(deployment.key.as_str()).is_some_and(|key| self.found.binary_search(&key).is_ok())
     }
 }
 
@@ -51,14 +53,19 @@ fn short(key: &str) -> Option<u64> {
     u64::from_str_radix(key.get(..16)?, 16).ok()
 }
 
+/// A subscription's GUID as a number.
+fn subscription(id: &str) -> Option<u128> {
+    Uuid::parse_str(id).ok().map(|id| id.as_u128())
+}
+
 impl Engine {
     /// Counts what is missing on one page of the registry.
     pub(super) async fn compare_a_page(
         &self,
         run: &mut SyncRun,
         continuation: Option<String>,
+        view: &View,
     ) -> Result<Unit, EngineError> {
-        let view = self.view(run).await?;
         let page = self.store.deployments(None, &PageRequest { continuation, top: PAGE }).await?;
         for deployment in page.items.iter().map(|item| &item.value).filter(|of| of.gone_since.is_none()) {
             run.counts.known += 1;
@@ -90,8 +97,8 @@ impl Engine {
         &self,
         run: &mut SyncRun,
         continuation: Option<String>,
+        view: &View,
     ) -> Result<Unit, EngineError> {
-        let view = self.view(run).await?;
         let page = self.store.deployments(None, &PageRequest { continuation, top: PAGE }).await?;
         let now = self.now();
         let mut asked = Vec::new();
@@ -121,35 +128,46 @@ impl Engine {
         Ok(Unit::Done)
     }
 
-    async fn view(&self, run: &SyncRun) -> Result<View, EngineError> {
+    /// The view of a run: `kept` if this message has read it, else what is stored.
+    pub(super) async fn view<'a>(&self, kept: &'a mut Option<View>, run: &SyncRun) -> Result<&'a View, EngineError> {
+        match kept {
+            Some(view) => Ok(view),
+            none => Ok(none.insert(self.read_view(run).await?)),
+        }
+    }
+
+    async fn read_view(&self, run: &SyncRun) -> Result<View, EngineError> {
         let mut view = View {
-            found: HashSet::new(),
-            unread: HashSet::new(),
-            listed: HashSet::new(),
+            found: Vec::new(),
+            unread: Vec::new(),
+            listed: Vec::new(),
             has_all_subscriptions: run.has_all_subscriptions,
         };
-        let mut page = PageRequest { continuation: None, top: 100 };
+        let mut page = PageRequest { continuation: None, top: RECORDS };
         loop {
             let shares = document::page::<Share>(&*self.store, &run.id, &page).await?;
             for share in shares.items {
-                view.listed.extend(share.value.subscriptions.into_iter().map(|entry| entry.id));
-                view.unread.extend(share.value.unread);
+                view.listed.extend(share.value.subscriptions.iter().filter_map(|entry| subscription(&entry.id)));
+                view.unread.extend(share.value.unread.iter().filter_map(|id| subscription(id)));
             }
-            match shares.next {
-                Some(next) => page.continuation = Some(next),
-                None => break,
+            page.continuation = shares.next;
+            if page.continuation.is_none() {
+                break;
             }
         }
-        page.continuation = None;
         loop {
             let found = document::page::<Found>(&*self.store, &run.id, &page).await?;
             for part in found.items {
                 view.found.extend(part.value.keys.iter().filter_map(|key| short(key)));
             }
-            match found.next {
-                Some(next) => page.continuation = Some(next),
-                None => return Ok(view),
+            page.continuation = found.next;
+            if page.continuation.is_none() {
+                break;
             }
         }
+        view.found.sort_unstable();
+        view.unread.sort_unstable();
+        view.listed.sort_unstable();
+        Ok(view)
     }
 }

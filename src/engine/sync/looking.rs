@@ -247,6 +247,11 @@ impl Engine {
                 .zip(&known_before)
                 .filter_map(|((_, record, _), before)| record.value.joiner_after(before.as_ref(), now));
             self.expect_joiners(joiners.collect::<Vec<_>>()).await?;
+            for ((_, record, _), before) in writes.iter().zip(&known_before) {
+                if let Some(before) = before {
+                    self.recognise_run(before, &record.value).await?;
+                }
+            }
             let records: Vec<_> = writes.iter().map(|(_, record, _)| record.clone()).collect();
             let saved = self.store.save_deployments(&records).await?;
             left.clear();

@@ -334,12 +334,19 @@ impl Engine {
             return Ok(());
         }
         let mut due = None;
+        let mut view = None;
         while run.value.stage != Stage::Ended && due.is_none() && self.now() < began + BUDGET {
             let unit = match run.value.stage.clone() {
                 Stage::Listing { link } => self.list_a_page(&mut run.value, link).await?,
                 Stage::Looking { share } => self.look_at_a_share(&mut run.value, share).await?,
-                Stage::Comparing { continuation } => self.compare_a_page(&mut run.value, continuation).await?,
-                Stage::Asking { continuation } => self.ask_about_a_page(&mut run.value, continuation).await?,
+                Stage::Comparing { continuation } => {
+                    let view = self.view(&mut view, &run.value).await?;
+                    self.compare_a_page(&mut run.value, continuation, view).await?
+                }
+                Stage::Asking { continuation } => {
+                    let view = self.view(&mut view, &run.value).await?;
+                    self.ask_about_a_page(&mut run.value, continuation, view).await?
+                }
                 Stage::Ended => Unit::Done,
             };
             if let Unit::Wait(wait) = unit {

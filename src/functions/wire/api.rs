@@ -420,6 +420,24 @@ pub struct RefreshView {
     /// The same, quoted for PowerShell.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "commandPowerShell")]
     pub command_powershell: Option<String>,
+    /// How the customer reads what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<ResultView>,
+}
+
+/// How a customer reads the result of a command that was handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResultView {
+    /// In words.
+    pub how: String,
+    /// What reads it, for bash; `URL` stands for the URL of the answer's header.
+    pub command: String,
+    /// The same for PowerShell.
+    #[serde(rename = "commandPowerShell")]
+    pub command_powershell: String,
+    /// How long it takes at most, as a rule, in minutes.
+    pub expected_minutes: u64,
 }
 
 /// A way that was refused, and what was said.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::api::{FieldError, Problem};
 use super::problem;
-use crate::rollout::Timestamp;
+use crate::rollout::{Timestamp, Version};
 
 /// The longest reason, in characters.
 const LONGEST: usize = 500;
@@ -51,6 +51,24 @@ pub fn hold(body: &Bytes, now: Timestamp) -> Result<HoldRequest, Problem> {
         },
     };
     finish(members, errors, HoldRequest { until, why: why.unwrap_or_default() })
+}
+
+/// `{"version"?, "why"?}`; no body at all is neither.
+pub fn ran(body: &Bytes) -> Result<(Option<Version>, Option<String>), Problem> {
+    let mut members = members(body)?;
+    let mut errors = Vec::new();
+    let why = why(&mut members, &mut errors);
+    let version = match members.remove("version").filter(|value| !value.is_null()) {
+        None => None,
+        Some(value) => {
+            let version = value.as_str().and_then(|text| text.parse().ok());
+            if version.is_none() {
+                errors.push(wrong("version", "expected a version such as \"1.5.0\""));
+            }
+            version
+        }
+    };
+    finish(members, errors, (version, why))
 }
 
 fn members(body: &Bytes) -> Result<Map<String, Value>, Problem> {
@@ -102,5 +120,8 @@ mod tests {
         assert_eq!(hold(&body, now).unwrap().why, "freeze");
         assert_eq!(optional(&Bytes::new()).unwrap(), None);
         assert!(optional(&Bytes::from_static(br#"{"until": null}"#)).is_err());
+        let problem = ran(&Bytes::from_static(br#"{"version": "1.5", "why": 1, "who": "x"}"#)).unwrap_err();
+        let fields: Vec<_> = problem.errors.into_iter().map(|error| error.field).collect();
+        assert_eq!(fields, ["why", "version", "who"]);
     }
 }

@@ -46,7 +46,7 @@ pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<By
 
 /// One line for each refresh under a line of names. What is true of the whole rollout is on each line, at its end.
 pub fn csv(app: Arc<App>, rollout: &RolloutView) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
-    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,percentComplete,nextLook,opensAt,refusals,heldBy,rolloutState,rolloutWhy,changes,changed,lint\r\n";
+    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,percentComplete,nextLook,opensAt,refusals,heldBy,rolloutState,rolloutWhy,changes,changed,lint,resultCommand,resultCommandPowerShell,expectedMinutes\r\n";
     let of_all = [
         held_by(&rollout.held_by),
         text(&Some(rollout.state)),
@@ -60,7 +60,7 @@ pub fn csv(app: Arc<App>, rollout: &RolloutView) -> impl Stream<Item = Result<By
         let mut writer = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
         for refresh in refreshes {
             // Writing to memory cannot fail, and every record has as many fields as the first.
-            let _ = writer.write_record(record(refresh).iter().chain(&of_all));
+            let _ = writer.write_record(record(refresh).iter().chain(&of_all).chain(&result(refresh)));
         }
         String::from_utf8(writer.into_inner().unwrap_or_default()).unwrap_or_default()
     })
@@ -176,6 +176,17 @@ fn record(refresh: &RefreshView) -> Vec<String> {
     .into_iter()
     .map(harmless)
     .collect()
+}
+
+/// How a customer reads what came of the command; nothing where there is none.
+fn result(refresh: &RefreshView) -> [String; 3] {
+    let result = refresh.result.as_ref();
+    [
+        text(&result.map(|result| &result.command)),
+        text(&result.map(|result| &result.command_powershell)),
+        text(&result.map(|result| result.expected_minutes)),
+    ]
+    .map(harmless)
 }
 
 fn pages(

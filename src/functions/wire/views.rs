@@ -2,12 +2,13 @@
 
 use super::api::{
     self, AppliedView, AuditView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, HeldByView,
-    LastGoodView, PastView, RefreshView, RefreshWord, RolloutView, RolloutWord, WaysView,
+    LastGoodView, PastView, RefreshView, RefreshWord, ResultView, RolloutView, RolloutWord, WaysView,
 };
 use crate::engine::audit::{AuditEntry, Outcome};
 use crate::engine::dry_run::DryRun;
 use crate::engine::last_good::{Good, LastGood};
 use crate::engine::switch::{HeldBy, Stopped};
+use crate::rollout::hand_over;
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
     Actor, Applied, Deployment, Evidence, HandOver, KnownWays, PastRefresh, PastResult, Phase, Refresh, RefreshState,
@@ -100,6 +101,12 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         },
         command: hand_over.map(|hand_over| hand_over.bash.clone()),
         command_powershell: hand_over.map(|hand_over| hand_over.powershell.clone()),
+        result: hand_over.map(|_| ResultView {
+            how: hand_over::RESULT.to_owned(),
+            command: hand_over::RESULT_BASH.to_owned(),
+            command_powershell: hand_over::RESULT_POWERSHELL.to_owned(),
+            expected_minutes: hand_over::EXPECTED.as_secs() / 60,
+        }),
     }
 }
 
@@ -271,6 +278,13 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
             Evidence::StatusOnly { unproven } => (Some(false), Some(unproven.clone())),
             Evidence::ApplicationOnly => {
                 (Some(true), Some("judged by reading the application; the operation's end was not seen".to_owned()))
+            }
+            Evidence::ShownByAzure => {
+                let why = "the customer has run it: since the hand-over Azure shows this version; the operation's end was not seen";
+                (Some(false), Some(why.to_owned()))
+            }
+            Evidence::Reported { by } => {
+                (Some(false), Some(format!("the customer has run it, as {by} has recorded; nothing was seen of it")))
             }
         },
         RefreshState::Skipped { why } => (None, Some(skip_reason(*why).to_owned())),

@@ -265,12 +265,19 @@ pub enum Evidence {
     },
     /// Judged by reading the application alone; a canary proves nothing by it (design §4).
     ApplicationOnly,
+    /// It was handed over, and since then Azure shows its version: the customer has run it, as far as anybody can tell.
+    ShownByAzure,
+    /// It was handed over, and somebody has recorded that the customer ran it.
+    Reported {
+        /// Who.
+        by: String,
+    },
 }
 
 impl Evidence {
     /// Whether the operation's terminal status was read.
     pub fn is_proof(&self) -> bool {
-        !matches!(self, Self::ApplicationOnly)
+        !matches!(self, Self::ApplicationOnly | Self::ShownByAzure | Self::Reported { .. })
     }
 
     /// Whether the application was read and is in order.
@@ -363,6 +370,11 @@ pub enum Event {
     Retry,
     /// The deployment has come (back) since it ended: what it ended with says nothing any more.
     Rejoin,
+    /// The customer has run what was handed over.
+    CustomerRan {
+        /// What says so.
+        evidence: Evidence,
+    },
 }
 
 /// What to do after a transition, once the new state is stored.
@@ -569,6 +581,7 @@ impl Event {
             Self::Skip { .. } => "skip",
             Self::Retry => "retry",
             Self::Rejoin => "rejoin",
+            Self::CustomerRan { .. } => "customer ran",
         }
     }
 }

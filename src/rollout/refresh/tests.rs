@@ -211,7 +211,10 @@ fn a_refusal_is_handed_over_with_the_command_once_no_way_is_left() {
     let RefreshState::HandedOver { hand_over } = &refresh.state else { panic!("{:?}", refresh.state) };
     let url = "https://management.azure.com/subscriptions/a1000000-0000-4000-8000-000000000001/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger/refreshPermissions?api-version=2019-07-01&targetVersion=1.4.0";
     assert_eq!(hand_over.bash, format!("az rest --method post --verbose --url '{url}'"));
-    assert_eq!(hand_over.powershell, format!("az rest --method post --verbose --url '\"{url}\"'"));
+    let (plain, parameters) = url.split_once('?').unwrap();
+    let parameters = parameters.replace('&', " ");
+    let wanted = format!("az rest --method post --verbose --url {plain} --uri-parameters {parameters}");
+    assert_eq!(hand_over.powershell, wanted);
     assert_eq!(hand_over.error.as_ref().unwrap().code, "AuthorizationFailed");
 }
 
@@ -726,5 +729,23 @@ proptest! {
             refresh = refresh.apply(event, now, &policy()).unwrap().0;
         }
         prop_assert!(false, "still {} after 100,000 steps", refresh.state.name());
+    }
+}
+
+#[test]
+fn only_what_was_handed_over_can_have_been_run_by_the_customer_and_proves_nothing_of_the_operation() {
+    let mut refresh = planned();
+    refresh.state = RefreshState::HandedOver {
+        hand_over: HandOver::new(&refresh.application_id, refresh.version, None, &policy()),
+    };
+    for evidence in [Evidence::ShownByAzure, Evidence::Reported { by: "somebody".to_owned() }] {
+        assert!(!evidence.is_proof() && !evidence.is_verified());
+        let event = Event::CustomerRan { evidence: evidence.clone() };
+        assert!(planned().apply(event.clone(), start(), &policy()).is_err());
+        let (ended, next) = refresh.apply(event.clone(), start(), &policy()).unwrap();
+        assert_eq!((&ended.state, next), (&RefreshState::Succeeded { evidence }, Next::Nothing));
+        let past = ended.past(start()).unwrap();
+        assert_eq!(past.result, PastResult::Succeeded { verified: false });
+        assert!(ended.apply(event, start(), &policy()).is_err(), "once is enough");
     }
 }

@@ -147,6 +147,7 @@ impl Refresh {
             (S::Failed { .. } | S::TimedOut { .. } | S::Canceled | S::HandedOver { .. }, Event::Retry) => {
                 next.start_over()
             }
+            (S::HandedOver { .. }, Event::CustomerRan { evidence }) => next.succeed(evidence, now),
             (state, Event::Rejoin) if state.is_terminal() => next.start_over(),
             (_, Event::Rejoin) => Next::Nothing,
             (state, event) => return Err(IllegalEvent { state: state.name(), event: event.name() }),

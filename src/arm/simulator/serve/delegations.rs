@@ -1,4 +1,4 @@
-//! Delegations as the simulator shows them: registration assignments of a scope, and role definitions.
+//! Delegations as the simulator shows them: registration assignments of a scope, role definitions, and who has which role.
 
 use serde_json::{Value, json};
 
@@ -40,6 +40,30 @@ pub(super) fn list(shared: &Shared, head: &http::request::Parts) -> Reply {
         .into();
     }
     Reply::json(200, body.to_string())
+}
+
+/// The role or deny assignments of a scope and above it, those of one principal where the filter names it.
+pub(super) fn access(shared: &Shared, head: &http::request::Parts, kind: &str) -> Reply {
+    if let Some(reply) = without_api_version(head) {
+        return reply;
+    }
+    let mut world = shared.world();
+    world.stats.pages += 1;
+    if let Some(reply) = world.on_list.pop_front() {
+        return reply;
+    }
+    let path = percent_encoding::percent_decode_str(head.uri.path()).decode_utf8_lossy().to_lowercase();
+    let scope = path.rsplit_once("/providers/microsoft.authorization/").map_or("", |(scope, _)| scope);
+    let filter =
+        query_value(head, "$filter").map(|filter| percent_encoding::percent_decode_str(filter).decode_utf8_lossy());
+    let wanted = filter.as_deref().and_then(|filter| filter.strip_prefix("assignedTo('")?.strip_suffix("')"));
+    let above =
+        world.access.iter().filter(|((of, at), _)| of.eq_ignore_ascii_case(kind) && scope.starts_with(at.as_str()));
+    let value: Vec<&Value> = above
+        .flat_map(|(_, all)| all)
+        .filter(|item| wanted.is_none_or(|wanted| item["properties"]["principalId"] == wanted))
+        .collect();
+    Reply::json(200, json!({ "value": value }).to_string())
 }
 
 pub(super) fn role(shared: &Shared, head: &http::request::Parts, role: &str) -> Reply {

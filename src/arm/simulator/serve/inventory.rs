@@ -1,6 +1,8 @@
 //! What the simulator shows of the whole: subscriptions, Resource Graph, resource groups with who manages them, and the
 //! operations of providers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -148,13 +150,16 @@ impl World {
         self.on_area.get_mut(&area)?.pop_front()
     }
 
-    fn visible_subscriptions(&self) -> Vec<&str> {
-        let there = self.by_subscription.iter().filter(|(id, _)| !self.hidden.contains(*id));
-        let mut ids: Vec<&str> =
-            there.filter(|(id, _)| self.specs_in(id).next().is_some()).map(|(id, _)| &**id).collect();
-        ids.extend(self.empty_subscriptions.iter().map(|id| &**id));
+    /// The subscriptions that the caller can see. Kept until that changes, since each page of them asks for all.
+    fn visible_subscriptions(&mut self) -> Arc<[Box<str>]> {
+        if let Some(known) = &self.visible_subscriptions {
+            return Arc::clone(known);
+        }
+        let there = self.by_subscription.keys().filter(|id| !self.hidden.contains(*id));
+        let mut ids: Vec<Box<str>> = there.filter(|id| self.specs_in(id).next().is_some()).cloned().collect();
+        ids.extend(self.empty_subscriptions.iter().cloned());
         ids.sort_unstable();
-        ids
+        Arc::clone(self.visible_subscriptions.insert(ids.into()))
     }
 
     fn specs_in(&self, subscription: &str) -> impl Iterator<Item = &ApplicationSpec> {

@@ -123,6 +123,13 @@ fn act(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Act {
         {
             delegations::list(shared, head).into()
         }
+        (&Method::GET, [.., providers, provider, assignments])
+            if is(providers, "providers")
+                && is(provider, "Microsoft.Authorization")
+                && (is(assignments, "roleAssignments") || is(assignments, "denyAssignments")) =>
+        {
+            delegations::access(shared, head, assignments).into()
+        }
         (&Method::GET, ["providers", provider, definitions, role])
             if is(provider, "Microsoft.Authorization") && is(definitions, "roleDefinitions") =>
         {
