@@ -389,6 +389,11 @@ impl<'a> Call<'a> {
         Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription, body: Bytes::new() }
     }
 
+    /// Something that is to be as `body` says, however often it is sent.
+    pub(super) fn put(uri: Uri, subscription: &'a str, body: Bytes) -> Self {
+        Self { method: Method::PUT, uri, request_id: Uuid::new_v4(), subscription, body }
+    }
+
     /// A question that is posted, and changes nothing.
     pub(super) fn query(uri: Uri, scope: &'a str, body: Bytes) -> Self {
         Self { method: Method::POST, uri, request_id: Uuid::new_v4(), subscription: scope, body }

@@ -269,7 +269,9 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         RefreshState::AwaitingAccess { gate, next_look, .. } => (
             None,
             Some(match gate {
-                Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
+                Gate::Jit { request, approval } => {
+                    format!("waits for just-in-time request {request}, which {}", approval.who_and_where())
+                }
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
                 Gate::Window => format!(
                     "waits for its maintenance window, which opens at {}",

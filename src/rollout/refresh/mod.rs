@@ -15,6 +15,7 @@ mod transition;
 mod tests;
 
 use super::hand_over::HandOver;
+use super::jit::Approval;
 use super::{
     Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
     RemoteError, RolloutId, SubmitAnswer, Timestamp, Version, Way,
@@ -205,6 +206,9 @@ pub enum Gate {
     Jit {
         /// The request's name.
         request: String,
+        /// Who approves it.
+        #[serde(default)]
+        approval: Approval,
     },
     /// The consent of a customer's tenant.
     Consent {
