@@ -15,7 +15,7 @@ use crate::rollout::resource_id::SEGMENT;
 use crate::rollout::{ApplicationId, JitAnswer, JitRequest, RemoteError};
 
 /// A request as a list shows it, read leniently.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedRequest {
     /// Its name.

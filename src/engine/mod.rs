@@ -6,7 +6,7 @@
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
 //! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
-//! shows), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
+//! shows), [`tenancy`] (whose subscriptions are), [`jit`] (windows of access), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
 //! worth a rollout) and [`lint`] (whether its actions are real).
 
 pub mod audit;
@@ -17,6 +17,7 @@ pub mod course;
 pub mod coverage;
 mod dead_letters;
 pub mod dry_run;
+pub mod jit;
 pub mod joining;
 pub mod last_good;
 pub mod lint;
@@ -45,6 +46,7 @@ use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
 use crate::rollout::Way;
+use crate::rollout::jit::JitSetup;
 use crate::rollout::{ApplicationId, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
 use crate::store::{Saved, Store, StoreError, Versioned};
 use crate::webhook::Webhook;
@@ -123,6 +125,7 @@ pub struct Engine {
     linter: lint::Linter,
     watch: Option<watch::Watch>,
     gdap: Option<Gdap>,
+    jit: Option<JitSetup>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -152,6 +155,7 @@ impl Engine {
             webhook: None,
             watch: None,
             gdap: None,
+            jit: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

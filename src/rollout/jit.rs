@@ -321,7 +321,8 @@ impl JitRequest {
         self.starts + STALE < now
     }
 
-    fn usable(&self, now: Timestamp) -> Usable {
+    /// What it is good for.
+    pub fn usable(&self, now: Timestamp) -> Usable {
         match &self.state {
             RequestState::Wanted { lease_until, .. } if *lease_until > now => Usable::Waits { next_look: *lease_until },
             RequestState::Wanted { .. } => Usable::ToFile,

@@ -34,6 +34,13 @@ pub enum Trouble {
         /// As Azure spells it.
         maximum: String,
     },
+    /// We may not even read the application.
+    Unreadable {
+        /// Azure's code.
+        code: String,
+        /// Azure's words.
+        message: String,
+    },
     /// Nobody knows where to file it.
     NoGroup,
     /// Nobody knows the region to name.
@@ -93,6 +100,7 @@ impl Trouble {
             Self::PrincipalNotAuthorized { .. } => "JitPrincipalNotAuthorized",
             Self::RoleNotAuthorized { .. } => "JitRoleNotAuthorized",
             Self::WindowTooShort { .. } => "JitWindowTooShort",
+            Self::Unreadable { .. } => "JitUnreadable",
             Self::NoGroup | Self::NoLocation => "JitApplicationIncomplete",
             Self::TooMany => "JitTooManyRequests",
             Self::NoP2 => "JitNeedsEntraP2",
@@ -137,6 +145,9 @@ impl Trouble {
                  JIT_RESOURCE_GROUP"
                 .to_owned(),
             Self::NoLocation => "Azure does not show the application's region, which a just-in-time request has to name".to_owned(),
+            Self::Unreadable { code, message } => format!(
+                "whether there is just-in-time access cannot be seen, since Azure does not show us the application ({code}: {message})"
+            ),
             Self::TooMany => "six just-in-time requests were filed for this application within 24 hours, and none of their windows was of use: \
                  look at them with `permafresh jit show`, then file another with `permafresh jit request`"
                 .to_owned(),

@@ -21,9 +21,10 @@ use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
 use crate::queue::Queue;
+use crate::rollout::jit::JitSetup;
 use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{self, JitResourceGroup, JitSettings, Settings, SettingsError};
 use crate::webhook::Webhook;
 
 use azure::Azure;
@@ -64,6 +65,9 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     }
     if let Some(gdap) = azure.gdap().context("GDAP cannot be used")? {
         engine = engine.with_gdap(gdap);
+    }
+    if let Some(setup) = jit(&settings.jit) {
+        engine = engine.with_jit(setup);
     }
     let is_vouched = match settings.dashboard.auth {
         settings::DashboardAuth::EasyAuth => IsVouched::Yes,
@@ -123,6 +127,18 @@ fn watch(settings: &Settings, azure: &Azure<'_>, clock: Arc<dyn Clock>) -> anyho
     let offers = settings.offers.offers.iter().filter(|offer| offer.first_sight == FirstSight::Rollout);
     watch.rollout_on_first_sight = offers.map(|offer| (offer.publisher.clone(), offer.offer.clone())).collect();
     Ok(watch)
+}
+
+/// What just-in-time requests are made with; `None` where they are not set up.
+fn jit(settings: &JitSettings) -> Option<JitSetup> {
+    Some(JitSetup {
+        principal_id: settings.principal_id.clone()?,
+        role_id: settings.role_id.clone(),
+        resource_group: match &settings.resource_group {
+            JitResourceGroup::Managed => None,
+            JitResourceGroup::Named(name) => Some(name.clone()),
+        },
+    })
 }
 
 fn engine_config(settings: &Settings) -> EngineConfig {

@@ -127,6 +127,8 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
         }),
         hold: deployment.hold.clone(),
         maintenance_windows: deployment.maintenance_windows.clone(),
+        jit: deployment.jit.clone(),
+        management_mode: deployment.management_mode.clone(),
         history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::RefreshWord;
-use crate::rollout::{ApplicationId, DeploymentKey, Hold, MaintenanceWindow, RolloutId, Timestamp, Version};
+use crate::rollout::{ApplicationId, DeploymentKey, Hold, JitTerms, MaintenanceWindow, RolloutId, Timestamp, Version};
 
 /// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,12 @@ pub struct DeploymentView {
     /// When it may be refreshed; at any time if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance_windows: Vec<MaintenanceWindow>,
+    /// What the customer has set for just-in-time access, where Azure has shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jit: Option<JitTerms>,
+    /// `managementMode`; where it is `Unmanaged` the plan gives its publisher no access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_mode: Option<String>,
     /// What its refreshes came to, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastView>,
