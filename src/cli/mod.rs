@@ -11,6 +11,7 @@ pub mod failure;
 pub mod gdap;
 pub mod handler;
 pub mod jit;
+mod jit_demo;
 pub mod lighthouse;
 pub mod lint;
 pub mod local;
