@@ -23,6 +23,7 @@ use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::claims::Claims;
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
+use crate::access::gdap::{Gdap, GdapError};
 use crate::clock::Clock;
 use crate::rollout::failure::{HELD_BACK, NO_TOKEN, POLLING_URL_REFUSED};
 use crate::rollout::resource_id::is_guid;
@@ -117,11 +118,42 @@ pub struct ReadOutcome {
     pub tenant_id: Option<String>,
 }
 
+/// Whose tokens go along.
+#[derive(Clone)]
+enum Caller {
+    /// Our own identity's.
+    Own(Arc<TokenSource>),
+    /// Our app and user, in one customer's tenant.
+    Gdap { gdap: Arc<Gdap>, tenant: Arc<str> },
+}
+
+impl Caller {
+    async fn token(&self, scope: &str) -> Result<BearerToken, NoToken> {
+        match self {
+            Self::Own(tokens) => tokens.token(scope).await,
+            Self::Gdap { gdap, tenant } => gdap.arm_token(tenant).await.map_err(|error| no_token(scope, error)),
+        }
+    }
+
+    async fn fresh(&self, scope: &str, refused: &BearerToken) -> Result<BearerToken, NoToken> {
+        match self {
+            Self::Own(tokens) => tokens.fresh(scope, refused).await,
+            Self::Gdap { gdap, tenant } => {
+                gdap.fresh_arm_token(tenant, refused).await.map_err(|error| no_token(scope, error))
+            }
+        }
+    }
+}
+
+fn no_token(scope: &str, error: GdapError) -> NoToken {
+    NoToken { scope: scope.to_owned(), reason: error.to_string(), advice: "see docs/access.md" }
+}
+
 /// Calls ARM as one identity. Clones share connections, the limit on calls at once, and what is known of throttling.
 #[derive(Clone)]
 pub struct ArmClient {
     pub(super) shared: Arc<Shared>,
-    tokens: Arc<TokenSource>,
+    caller: Caller,
 }
 
 pub(super) struct Shared {
@@ -156,12 +188,18 @@ impl ArmClient {
             throttle: Throttle::default(),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), tokens })
+        Ok(Self { shared: Arc::new(shared), caller: Caller::Own(tokens) })
     }
 
     /// The same client with the tokens of another identity: another way to a deployment (design §5).
     pub fn with_tokens(&self, tokens: Arc<TokenSource>) -> Self {
-        Self { shared: Arc::clone(&self.shared), tokens }
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Own(tokens) }
+    }
+
+    /// The same client as our app and user in a customer's tenant: for subscriptions of that tenant alone.
+    #[must_use]
+    pub fn in_tenant(&self, gdap: Arc<Gdap>, tenant: &str) -> Self {
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Gdap { gdap, tenant: tenant.into() } }
     }
 
     /// How long ARM wants no call for `subscription`; `None` if one may go now.
@@ -240,6 +278,11 @@ impl ArmClient {
 
     /// Reads an application.
     pub async fn read_application(&self, id: &ApplicationId) -> ReadOutcome {
+        self.read_application_from(id, None).await
+    }
+
+    /// The same for whoever may hold one of the places for calls.
+    pub async fn read_application_from(&self, id: &ApplicationId, place: Option<&Permit>) -> ReadOutcome {
         let target = format!("{}?api-version={}", id.url_path(), self.shared.api_version);
         let unread = |error, wait, throttled_for| ReadOutcome {
             answer: ReadAnswer::Unreadable { error, wait },
@@ -251,7 +294,7 @@ impl ArmClient {
             Ok(uri) => uri,
             Err(why) => return unread(refused("UrlRefused", &target, why), None, None),
         };
-        match self.call(Call::look(uri, id.subscription()), None).await {
+        match self.call_from(Call::look(uri, id.subscription()), place).await {
             Outcome::Answered { received, throttled_for } => {
                 let (answer, application) = operation::read(&self.answer(&received));
                 ReadOutcome { answer, application, throttled_for, tenant_id: challenge_of(&received) }
@@ -267,11 +310,12 @@ impl ArmClient {
 
     /// Who we are to ARM, as far as our token says.
     pub async fn caller(&self) -> Result<Claims, NoToken> {
-        self.tokens.token(&self.shared.scope).await.map(|token| Claims::of(&token))
+        self.caller.token(&self.shared.scope).await.map(|token| Claims::of(&token))
     }
 
-    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along.
-    pub async fn tenant_of(&self, subscription: &str) -> Looked<String> {
+    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along. Whoever holds
+    /// one of the places for calls asks from there, or all of them might wait for one more.
+    pub async fn tenant_of(&self, subscription: &str, place: Option<&Permit>) -> Looked<String> {
         let unclear = |code: &str, message: &str| {
             let error = RemoteError { status: None, code: code.to_owned(), message: message.to_owned() };
             Looked::Unclear { error, wait: None }
@@ -285,7 +329,10 @@ impl ArmClient {
         let Some(request) = request else {
             return unclear("InvalidRequest", "the request could not be put together");
         };
-        let _turn = self.shared.admission.admit(Class::Look).await;
+        let _turn = match place {
+            Some(_) => None,
+            None => Some(self.shared.admission.admit(Class::Look).await),
+        };
         match self.shared.transport.send(request).await {
             Ok(received) => {
                 let answer = self.answer(&received);
@@ -300,18 +347,28 @@ impl ArmClient {
     }
 
     pub(super) async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
+        self.call_by(call, turn.map_or(Turn::Wanted, Turn::Given)).await
+    }
+
+    /// A call of whoever may hold one of the places for calls: they make it from there, or all of them might wait for one more.
+    pub(super) async fn call_from(&self, call: Call<'_>, place: Option<&Permit>) -> Outcome {
+        self.call_by(call, if place.is_some() { Turn::Held } else { Turn::Wanted }).await
+    }
+
+    async fn call_by(&self, call: Call<'_>, turn: Turn) -> Outcome {
         let shared = &*self.shared;
         let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
         if let Some(rest) = held_back() {
             return Outcome::held_back(rest);
         }
-        let token = match self.tokens.token(&shared.scope).await {
+        let token = match self.caller.token(&shared.scope).await {
             Ok(token) => token,
             Err(error) => return Outcome::without_token(error),
         };
         let _turn = match turn {
-            Some(turn) => turn,
-            None => shared.admission.admit(Class::Look).await,
+            Turn::Given(turn) => Some(turn),
+            Turn::Held => None,
+            Turn::Wanted => Some(shared.admission.admit(Class::Look).await),
         };
         // While this call waited, another one may have been told to leave the subscription alone.
         if let Some(rest) = held_back() {
@@ -327,7 +384,7 @@ impl ArmClient {
         if !again {
             return first;
         }
-        match self.tokens.fresh(&shared.scope, &token).await {
+        match self.caller.fresh(&shared.scope, &token).await {
             Ok(token) => self.exchange(&call, &token).await,
             Err(error) => Outcome::without_token(error),
         }
@@ -371,6 +428,16 @@ impl ArmClient {
             at: self.shared.clock.now(),
         }
     }
+}
+
+/// From which of the process's places a call is made.
+enum Turn {
+    /// This one, for this call alone.
+    Given(Permit),
+    /// The one that its caller goes on holding.
+    Held,
+    /// One that it waits for.
+    Wanted,
 }
 
 /// One call, ready to go out as often as needed.

@@ -8,6 +8,7 @@ use percent_encoding::utf8_percent_encode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::admission::Permit;
 use super::client::{ArmClient, Call, Outcome, refused};
 use super::listing::ListEnd;
 use super::{Received, operation, remote_error};
@@ -45,8 +46,13 @@ struct ShownProperties {
 }
 
 impl ArmClient {
-    /// Files a request. The same one again changes nothing.
-    pub async fn file_jit_request(&self, application: &ApplicationId, request: &JitRequest) -> JitAnswer {
+    /// Files a request. The same one again changes nothing. Whoever holds one of the places for calls asks from `place`.
+    pub async fn file_jit_request(
+        &self,
+        application: &ApplicationId,
+        request: &JitRequest,
+        place: Option<&Permit>,
+    ) -> JitAnswer {
         let body = json!({
             "location": request.location,
             "properties": {
@@ -61,15 +67,26 @@ impl ArmClient {
                 },
             },
         });
-        self.ask(application, request, Some(Bytes::from(body.to_string()))).await
+        self.ask(application, request, Some(Bytes::from(body.to_string())), place).await
     }
 
     /// Reads a request.
-    pub async fn read_jit_request(&self, application: &ApplicationId, request: &JitRequest) -> JitAnswer {
-        self.ask(application, request, None).await
+    pub async fn read_jit_request(
+        &self,
+        application: &ApplicationId,
+        request: &JitRequest,
+        place: Option<&Permit>,
+    ) -> JitAnswer {
+        self.ask(application, request, None, place).await
     }
 
-    async fn ask(&self, application: &ApplicationId, request: &JitRequest, body: Option<Bytes>) -> JitAnswer {
+    async fn ask(
+        &self,
+        application: &ApplicationId,
+        request: &JitRequest,
+        body: Option<Bytes>,
+        place: Option<&Permit>,
+    ) -> JitAnswer {
         let target = format!(
             "{}/{}?api-version={}",
             requests_in(application.subscription(), &request.resource_group),
@@ -85,7 +102,7 @@ impl ArmClient {
             Some(body) => Call::put(uri, application.subscription(), body),
             None => Call::look(uri, application.subscription()),
         };
-        match self.call(call, None).await {
+        match self.call_from(call, place).await {
             Outcome::Answered { received, .. } => {
                 let wait = self.answer(&received).wait();
                 let error = || remote_error::from_answer(received.status, &received.body);

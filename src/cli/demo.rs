@@ -11,9 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
+use super::jit_demo::Customers;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
-use super::jit_demo::Customers;
 use super::plain_text::counted;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};

@@ -45,8 +45,10 @@ impl Customers {
     pub(super) fn move_in(&self, simulator: &Simulator) {
         for (id, habit) in &self.of {
             let policy = if *habit == Habit::Automatic { AUTOMATIC } else { MANUAL };
-            simulator
-                .add_application(ApplicationSpec { jit_access_policy: Some(policy.into()), ..ApplicationSpec::new(id.clone()) });
+            simulator.add_application(ApplicationSpec {
+                jit_access_policy: Some(policy.into()),
+                ..ApplicationSpec::new(id.clone())
+            });
             if *habit == Habit::WithoutLicence {
                 simulator.on_jit(id, [OnJit::without_p2()]);
             }
@@ -74,13 +76,22 @@ impl Customers {
                 let name = id.name();
                 match habit {
                     Habit::Automatic => {
-                        output::say(&format!("  asked        {name} for access, request {}: approved automatically", request.name));
+                        output::say(&format!(
+                            "  asked        {name} for access, request {}: approved automatically",
+                            request.name
+                        ));
                     }
                     Habit::WithoutLicence => {
-                        output::say(&format!("  asked        {name} for access, request {}: its tenant has no Entra ID P2", request.name));
+                        output::say(&format!(
+                            "  asked        {name} for access, request {}: its tenant has no Entra ID P2",
+                            request.name
+                        ));
                     }
                     Habit::Approves | Habit::Denies => {
-                        output::say(&format!("  asked        {name} for access, request {}: it waits for the customer", request.name));
+                        output::say(&format!(
+                            "  asked        {name} for access, request {}: it waits for the customer",
+                            request.name
+                        ));
                         thinking.push((tokio::time::Instant::now() + THINKING, id, *habit, request.name));
                     }
                 }
@@ -90,7 +101,8 @@ impl Customers {
                 if now < *at {
                     return true;
                 }
-                let (word, does) = if *habit == Habit::Denies { ("Denied", "denies") } else { ("Approved", "approves") };
+                let (word, does) =
+                    if *habit == Habit::Denies { ("Denied", "denies") } else { ("Approved", "approves") };
                 simulator.decide_jit(id, word);
                 output::say(&format!("  the customer {does} request {request} of {}", id.name()));
                 false

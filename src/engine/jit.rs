@@ -8,11 +8,17 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::access::Access as Gained;
 use super::{Engine, EngineError, RACES};
+use crate::arm::admission::Permit;
 use crate::arm::jit::ListedRequest;
-use crate::rollout::jit::{JitApplication, JitSetup, RequestState, Usable};
+use crate::rollout::jit::{JitApplication, JitSetup, RequestState, SETTLING_GAP, Usable};
 use crate::rollout::jit_words::Trouble;
-use crate::rollout::{ApplicationId, DeploymentKey, JitAccess, JitAnswer, JitRequest, RemoteError, Timestamp};
+use crate::rollout::refresh::Gate;
+use crate::rollout::{
+    ApplicationId, DeploymentKey, JitAccess, JitAnswer, JitRequest, ReadAnswer, Refresh, RemoteError, RolloutState,
+    SubmitAnswer, Timestamp, Way,
+};
 use crate::store::document::{self, Document};
 use crate::store::{Page, PageRequest, Saved, Versioned};
 
@@ -136,7 +142,12 @@ impl Engine {
 
     /// Brings access to an application about, as far as that can be done now: what is there is used, what waits is waited
     /// for, and otherwise a request is filed.
-    pub async fn seek_jit(&self, id: &ApplicationId, asker: Asker) -> Result<Access, EngineError> {
+    pub async fn seek_jit(
+        &self,
+        id: &ApplicationId,
+        asker: Asker,
+        place: Option<&Permit>,
+    ) -> Result<Access, EngineError> {
         let Some(setup) = &self.jit else { return Ok(Access::refused(None, Trouble::NotSetUp)) };
         for _ in 0..RACES {
             let now = self.now();
@@ -146,7 +157,7 @@ impl Engine {
                 (Usable::Now, Some(latest)) => return Ok(Access::Open(latest.clone())),
                 (Usable::Waits { next_look }, Some(latest)) => return Ok(Access::Waits(latest.clone(), next_look)),
                 (Usable::ToLook, Some(_)) => {
-                    self.look_at_latest(known).await?;
+                    self.look_at_latest(known, place).await?;
                     continue;
                 }
                 (Usable::ToFile, Some(latest)) if !latest.is_stale(now) => {
@@ -156,9 +167,9 @@ impl Engine {
                 }
                 (Usable::ToFile, Some(latest)) => {
                     // It may have been taken although nobody heard so; else it would begin in the past.
-                    match self.arm.read_jit_request(id, latest).await {
+                    match self.arm.read_jit_request(id, latest, place).await {
                         JitAnswer::Missing => {
-                            if let Err(access) = self.wish(setup, &mut changed).await {
+                            if let Err(access) = self.wish(setup, &mut changed, place).await {
                                 return Ok(access);
                             }
                         }
@@ -172,14 +183,14 @@ impl Engine {
                     return Ok(Access::refused(None, Trouble::TooMany));
                 }
                 _ => {
-                    if let Err(access) = self.wish(setup, &mut changed).await {
+                    if let Err(access) = self.wish(setup, &mut changed, place).await {
                         return Ok(access);
                     }
                 }
             }
             // The wish first, so that whoever comes now, or after our death, finds it.
             if let Saved::Stored(etag) = document::save(&*self.store, &known.with(changed.clone())).await? {
-                return self.file_latest(Versioned { value: changed, etag: Some(etag) }).await;
+                return self.file_latest(Versioned { value: changed, etag: Some(etag) }, place).await;
             }
         }
         Err(EngineError::Contended { what: format!("the just-in-time requests of {id}") })
@@ -196,7 +207,7 @@ impl Engine {
         if self.is_held().await.map_err(EngineError::from)? {
             return Err(JitRefused::Held);
         }
-        match self.seek_jit(id, Asker::Person).await? {
+        match self.seek_jit(id, Asker::Person, None).await? {
             Access::Open(request) | Access::Waits(request, _) => Ok(request),
             Access::Refused { request, trouble } => Err(JitRefused::Pointless(trouble.sentence(request.as_deref()))),
             Access::Unclear { error, .. } => Err(JitRefused::Azure { code: error.code, message: error.message }),
@@ -217,10 +228,51 @@ impl Engine {
             match known.value.usable(now) {
                 Usable::Now | Usable::ToFile | Usable::Spent => return Ok(Gaze::Open),
                 Usable::Waits { next_look } => return Ok(Gaze::Closed(next_look)),
-                Usable::ToLook => self.look_at_latest(known).await?,
+                Usable::ToLook => self.look_at_latest(known, None).await?,
             }
         }
         Err(EngineError::Contended { what: format!("the just-in-time requests of {id}") })
+    }
+
+    /// Access for the POST of a refresh just in time: our own client inside a window. Nothing is filed for a rollout that does
+    /// not go on; whoever calls finds that out once more.
+    pub(super) async fn gain_jit(&self, refresh: &Refresh, place: &Permit) -> Result<Gained, EngineError> {
+        let goes_on = !self.is_held().await?
+            && self
+                .store
+                .rollout(refresh.rollout_id)
+                .await?
+                .is_some_and(|rollout| rollout.value.state == RolloutState::Running);
+        if !goes_on && !self.has_window(&refresh.key).await? {
+            let message = "nothing is asked of a customer while the rollout does not go on".to_owned();
+            let error = RemoteError { status: None, code: "JitHeld".to_owned(), message };
+            return Ok(Gained::Shut(SubmitAnswer::Retry { error, wait: None }));
+        }
+        let answer = match self.seek_jit(&refresh.application_id, Asker::Refresh, Some(place)).await? {
+            Access::Open(_) => return Ok(Gained::Open(self.arm.clone())),
+            Access::Waits(request, next_look) => SubmitAnswer::Opening {
+                deadline: request.deadline(),
+                gate: Gate::Jit { request: request.name, approval: request.approval },
+                next_look,
+            },
+            Access::Refused { request, trouble } => SubmitAnswer::Refused { error: trouble.error(request.as_deref()) },
+            Access::Unclear { error, wait } => SubmitAnswer::Retry { error, wait },
+        };
+        Ok(Gained::Shut(answer))
+    }
+
+    /// Takes a refusal within a window that was only just approved for what it most likely is: too early.
+    pub(super) async fn bear_with(&self, refresh: &Refresh, answer: SubmitAnswer) -> Result<SubmitAnswer, EngineError> {
+        match answer {
+            SubmitAnswer::Refused { error }
+                if refresh.way == Some(Way::Jit)
+                    && error.status == Some(403)
+                    && self.is_settling(&refresh.key).await? =>
+            {
+                Ok(SubmitAnswer::Retry { error, wait: Some(SETTLING_GAP) })
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn jit_record(&self, id: &ApplicationId) -> Result<Versioned<JitAccess>, EngineError> {
@@ -229,8 +281,8 @@ impl Engine {
     }
 
     /// Adds a new request to the record, by what the application says now.
-    async fn wish(&self, setup: &JitSetup, access: &mut JitAccess) -> Result<(), Access> {
-        let application = self.read_for_jit(&access.application_id).await?;
+    async fn wish(&self, setup: &JitSetup, access: &mut JitAccess, place: Option<&Permit>) -> Result<(), Access> {
+        let application = self.read_for_jit(&access.application_id, place).await?;
         let key = access.application_id.key();
         let request = JitRequest::wish(setup, key.as_str(), &application, self.now())
             .map_err(|trouble| Access::refused(None, trouble))?;
@@ -238,17 +290,17 @@ impl Engine {
         Ok(())
     }
 
-    async fn read_for_jit(&self, id: &ApplicationId) -> Result<JitApplication, Access> {
-        let read = self.arm.read_application(id).await;
+    async fn read_for_jit(&self, id: &ApplicationId, place: Option<&Permit>) -> Result<JitApplication, Access> {
+        let read = self.arm.read_application_from(id, place).await;
         if let Some(application) = read.application {
             return Ok(application.for_jit());
         }
         let wait = read.throttled_for;
         Err(match read.answer {
-            crate::rollout::ReadAnswer::Unreadable { error, wait: named } if error.is_passing() => {
+            ReadAnswer::Unreadable { error, wait: named } if error.is_passing() => {
                 Access::Unclear { error, wait: named.or(wait) }
             }
-            crate::rollout::ReadAnswer::Unreadable { error, .. } => {
+            ReadAnswer::Unreadable { error, .. } => {
                 Access::refused(None, Trouble::Unreadable { code: error.code, message: error.message })
             }
             _ => Access::refused(None, Trouble::NotEnabled),
@@ -256,11 +308,11 @@ impl Engine {
     }
 
     /// Files the latest request, which this worker has for itself.
-    async fn file_latest(&self, known: Versioned<JitAccess>) -> Result<Access, EngineError> {
+    async fn file_latest(&self, known: Versioned<JitAccess>, place: Option<&Permit>) -> Result<Access, EngineError> {
         let id = known.value.application_id.clone();
         let Some(request) = known.value.latest() else { return Ok(Access::refused(None, Trouble::NotEnabled)) };
         let name = request.name.clone();
-        let answer = self.arm.file_jit_request(&id, request).await;
+        let answer = self.arm.file_jit_request(&id, request, place).await;
         let unclear = match &answer {
             JitAnswer::Unclear { error, wait } => Some(Access::Unclear { error: error.clone(), wait: *wait }),
             _ => None,
@@ -285,7 +337,7 @@ impl Engine {
     }
 
     /// Looks at the latest request and stores what Azure says, unless somebody else does.
-    async fn look_at_latest(&self, known: Versioned<JitAccess>) -> Result<(), EngineError> {
+    async fn look_at_latest(&self, known: Versioned<JitAccess>, place: Option<&Permit>) -> Result<(), EngineError> {
         let mut taken = known.value.clone();
         if let Some(request) = taken.latest_mut() {
             request.take_look(self.now());
@@ -293,7 +345,7 @@ impl Engine {
         if let Saved::Stored(etag) = document::save(&*self.store, &known.with(taken.clone())).await?
             && let Some(request) = taken.latest()
         {
-            let answer = self.arm.read_jit_request(&taken.application_id, request).await;
+            let answer = self.arm.read_jit_request(&taken.application_id, request, place).await;
             self.store_answer(Versioned { value: taken, etag: Some(etag) }, answer).await?;
         }
         Ok(())

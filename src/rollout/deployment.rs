@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::openness::{self, Hold, MaintenanceWindow};
-use super::{ApplicationId, DeploymentKey, JitTerms, Plan, RolloutId, Timestamp, Version};
+use super::{ApplicationId, DeploymentKey, JitTerms, KnownWays, Plan, RolloutId, Timestamp, Version};
 
 /// How long a deployment that is gone is remembered (design §2).
 pub const TOMBSTONE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -67,6 +67,9 @@ pub struct Deployment {
     /// What the customer has set for just-in-time access, where ARM has shown it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jit: Option<JitTerms>,
+    /// What is remembered of the ways to it.
+    #[serde(default, skip_serializing_if = "KnownWays::is_empty")]
+    pub ways: KnownWays,
     /// When it was first heard of.
     pub created_at: Timestamp,
     /// When anything about it last changed.
@@ -181,6 +184,7 @@ impl Deployment {
             history: Vec::new(),
             management_mode: None,
             jit: None,
+            ways: KnownWays::default(),
             created_at: now,
             updated_at: now,
         }

@@ -115,11 +115,6 @@ impl Trouble {
         }
     }
 
-    /// Whether just-in-time access was never a way into this deployment; then what refused before says more.
-    pub fn is_no_way(&self) -> bool {
-        matches!(self, Self::NotSetUp | Self::NotEnabled)
-    }
-
     /// The sentence that a person needs. `request` names the request, where there is one.
     pub fn sentence(&self, request: Option<&str>) -> String {
         let the_request = request
@@ -191,6 +186,11 @@ impl Trouble {
     pub fn error(&self, request: Option<&str>) -> RemoteError {
         RemoteError { status: None, code: self.code().to_owned(), message: self.sentence(request) }
     }
+}
+
+/// Whether a code says that just-in-time access was never a way into a deployment.
+pub fn is_no_way(code: &str) -> bool {
+    [Trouble::NotSetUp.code(), Trouble::NotEnabled.code()].contains(&code)
 }
 
 impl Approval {

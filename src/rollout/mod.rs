@@ -2,9 +2,9 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
-//! [`joining`] (what becomes of those that come late), [`lint`] (are the published actions real), [`jit`] (asking a customer
-//! for a window of access).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached), [`jit`] (asking
+//! a customer for a window of access), [`retry`] (when to try again), [`joining`] (what becomes of those that come late),
+//! [`lint`] (are the published actions real).
 
 pub mod advice;
 pub mod answer;
@@ -34,6 +34,7 @@ pub mod tally;
 pub mod version;
 pub mod wanted;
 pub mod watch;
+pub mod ways;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use changes::Changes;
@@ -56,6 +57,7 @@ pub use submission::Submission;
 pub use tally::{Counts, Standing, Tally};
 pub use version::Version;
 pub use wanted::WantedVersion;
+pub use ways::{KnownWays, Refusal};
 
 /// A moment in UTC, as it is stored and shown.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -20,7 +20,8 @@ use crate::world::{Options, World, application, one_wave};
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const MANUAL: &str = r#"{"jitAccessEnabled":true,"jitApprovalMode":"ManualApprove","maximumJitAccessDuration":"PT8H","jitApprovers":[{"id":"c0ffee00-0000-4000-8000-000000000009","type":"user","displayName":"Cloud duty officer"}]}"#;
-pub const AUTOMATIC: &str = r#"{"jitAccessEnabled":true,"jitApprovalMode":"AutoApprove","maximumJitAccessDuration":"PT8H"}"#;
+pub const AUTOMATIC: &str =
+    r#"{"jitAccessEnabled":true,"jitApprovalMode":"AutoApprove","maximumJitAccessDuration":"PT8H"}"#;
 
 pub fn setup() -> JitSetup {
     JitSetup { principal_id: PRINCIPAL.into(), role_id: None, resource_group: None }
@@ -174,7 +175,10 @@ async fn settings_that_a_patch_changed_are_read_again() {
         scene.world.get(&format!("/api/deployments/{}", scene.id.key())).await["jit"].clone()
     };
     let before = notify(1).await;
-    assert_eq!((&before["approvalMode"], &before["approvers"]), (&json!("ManualApprove"), &json!(["Cloud duty officer"])));
+    assert_eq!(
+        (&before["approvalMode"], &before["approvers"]),
+        (&json!("ManualApprove"), &json!(["Cloud duty officer"]))
+    );
     scene.world.simulator.set_jit_policy(&scene.id, AUTOMATIC);
     let after = notify(2).await;
     assert_eq!((&after["approvalMode"], after.get("approvers")), (&json!("AutoApprove"), None), "{after}");

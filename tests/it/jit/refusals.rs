@@ -152,7 +152,13 @@ async fn a_retry_after_a_refusal_asks_anew() {
 async fn looks_that_azure_does_not_answer_end_nothing() {
     let scene = Scene::new(MANUAL).await;
     let rollout = scene.publish().await;
-    let odd = [Reply::unavailable(60), Reply::forbidden(), Reply::html(502), Reply::json(200, "[]"), Reply::resource_not_found()];
+    let odd = [
+        Reply::unavailable(60),
+        Reply::forbidden(),
+        Reply::html(502),
+        Reply::json(200, "[]"),
+        Reply::resource_not_found(),
+    ];
     scene.world.simulator.on_jit_look(&scene.id, odd);
     for _ in 0..60 {
         scene.pass(MINUTE).await;
@@ -160,7 +166,13 @@ async fn looks_that_azure_does_not_answer_end_nothing() {
     let known = scene.show().await;
     assert_eq!(known["requests"][0]["code"], "JitCanceled", "not there at a later look: {known}");
     let scene = Scene::new(MANUAL).await;
-    let odd = [Reply::resource_not_found(), Reply::unavailable(60), Reply::forbidden(), Reply::html(502), Reply::json(200, "[]")];
+    let odd = [
+        Reply::resource_not_found(),
+        Reply::unavailable(60),
+        Reply::forbidden(),
+        Reply::html(502),
+        Reply::json(200, "[]"),
+    ];
     scene.world.simulator.on_jit_look(&scene.id, odd);
     let second = scene.publish().await;
     for _ in 0..60 {
@@ -193,4 +205,41 @@ async fn an_application_that_cannot_be_read_is_asked_for_later_or_handed_over() 
     let rollout = scene.publish().await;
     assert_eq!(reason(&scene.refresh(rollout).await).0, "JitUnreadable");
     assert_eq!(json!(scene.requests().len()), 0);
+}
+
+/// Has the application read, as a notification does.
+async fn check(scene: &Scene) {
+    let body = json!({
+        "eventType": "PATCH", "applicationId": scene.id, "eventTime": "2026-03-10T13:00:00Z", "provisioningState": "Succeeded",
+    });
+    scene.world.post(&format!("/api/notification/resource?sig={}", crate::world::SIG), &body).await;
+    scene.pass(MINUTE).await;
+    assert_eq!(scene.world.get(&format!("/api/deployments/{}", scene.id.key())).await["managementMode"], "Unmanaged");
+}
+
+#[tokio::test]
+async fn an_unmanaged_deployment_is_not_tried_by_our_own_right_but_by_a_delegation() {
+    let scene = Scene::with(options(), |spec| spec.management_mode = "Unmanaged".into()).await;
+    check(&scene).await;
+    let rollout = scene.publish().await;
+    let ended = scene.refresh(rollout).await;
+    let codes: Vec<_> = ended["refusals"].as_array().unwrap().iter().map(|refusal| &refusal["code"]).collect();
+    assert_eq!(codes, [&json!("Unmanaged"), &json!("JitUnmanaged")], "{ended}");
+    assert!(ended["refusals"][0]["message"].as_str().unwrap().contains("Azure Lighthouse"), "{ended}");
+    assert_eq!(scene.world.simulator.stats().posts, 0);
+
+    for odd in [None, Some(Reply::unavailable(1))] {
+        let scene = Scene::with(options(), |spec| spec.management_mode = "Unmanaged".into()).await;
+        check(&scene).await;
+        match odd {
+            None => scene.world.simulator.add_registration_assignment(
+                &format!("/subscriptions/{}/resourceGroups/rg-apps", scene.id.subscription()),
+                json!({"id": "a", "properties": {}}),
+            ),
+            Some(reply) => scene.world.simulator.on_list([reply]),
+        }
+        let rollout = scene.publish().await;
+        let done = scene.until(rollout, "succeeded", MINUTE, HOUR).await;
+        assert_eq!(done["way"], "publisher", "{done}");
+    }
 }

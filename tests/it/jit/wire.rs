@@ -24,7 +24,7 @@ async fn fixture() -> (Fixture, JitRequest) {
 async fn a_request_goes_out_as_the_contract_has_it() {
     let (world, mut request) = fixture().await;
     request.duration = Duration::from_secs(90 * 60);
-    let answer = world.arm.file_jit_request(&application(), &request).await;
+    let answer = world.arm.file_jit_request(&application(), &request, None).await;
     assert_eq!(answer, JitAnswer::Stands { word: Some("Pending".into()), error: None });
     let sent = world.simulator.requests().pop().unwrap();
     let group = format!("/subscriptions/{}/resourceGroups/mrg-ledger-prod", application().subscription());
@@ -36,7 +36,7 @@ async fn a_request_goes_out_as_the_contract_has_it() {
     assert_eq!(listed[0].state, "Pending");
     let [seen] = &world.simulator.jit_requests(&application())[..] else { panic!() };
     assert_eq!((seen.starts, seen.duration), (request.starts, request.duration));
-    let again = world.arm.file_jit_request(&application(), &request).await;
+    let again = world.arm.file_jit_request(&application(), &request, None).await;
     assert_eq!(again, answer, "the same again changes nothing");
     assert_eq!(world.simulator.jit_requests(&application())[0].filings, 2);
 }
@@ -62,11 +62,15 @@ async fn every_odd_answer_is_classified() {
         (Reply::status(408), "unclear"),
     ] {
         world.simulator.on_jit(&application(), [OnJit::Reply(reply.clone())]);
-        let answer = world.arm.file_jit_request(&application(), &request).await;
+        let answer = world.arm.file_jit_request(&application(), &request, None).await;
         assert_eq!(kind(&answer), expected, "filing: {reply:?}");
     }
-    assert_eq!(kind(&world.arm.read_jit_request(&application(), &request).await), "missing", "it was never taken");
-    world.arm.file_jit_request(&application(), &request).await;
+    assert_eq!(
+        kind(&world.arm.read_jit_request(&application(), &request, None).await),
+        "missing",
+        "it was never taken"
+    );
+    world.arm.file_jit_request(&application(), &request, None).await;
     for (reply, expected) in [
         (Reply::json(200, r#"{"properties": {"jitRequestState": 7}}"#), "stands"),
         (Reply::error(409, "Conflict", "busy"), "refused"),
@@ -74,10 +78,10 @@ async fn every_odd_answer_is_classified() {
         (Reply::unavailable(60), "unclear"),
     ] {
         world.simulator.on_jit_look(&application(), [reply.clone()]);
-        let answer = world.arm.read_jit_request(&application(), &request).await;
+        let answer = world.arm.read_jit_request(&application(), &request, None).await;
         assert_eq!(kind(&answer), expected, "look: {reply:?}");
     }
-    let held_back = world.arm.read_jit_request(&application(), &request).await;
+    let held_back = world.arm.read_jit_request(&application(), &request, None).await;
     let JitAnswer::Unclear { error, wait: Some(wait) } = held_back else { panic!("{held_back:?}") };
     assert!(error.is_held_back() && wait <= Duration::from_secs(60), "{error:?}");
 }
@@ -87,9 +91,12 @@ async fn names_from_azure_are_escaped_or_refused_before_they_are_part_of_a_url()
     let (world, request) = fixture().await;
     for group in ["mrg/../other", "m?x=1", "m#x", "https://example.com"] {
         let odd = JitRequest { resource_group: group.into(), ..request.clone() };
-        world.arm.file_jit_request(&application(), &odd).await;
+        world.arm.file_jit_request(&application(), &odd, None).await;
         let target = world.simulator.requests().pop().unwrap().target;
-        assert!(target.starts_with(&format!("/subscriptions/{}/resourceGroups/", application().subscription())), "{target}");
+        assert!(
+            target.starts_with(&format!("/subscriptions/{}/resourceGroups/", application().subscription())),
+            "{target}"
+        );
         assert!(target.ends_with(&format!("/jitRequests/{}?api-version=2019-07-01", request.name)), "{target}");
         assert_eq!(target.matches('/').count(), 8, "{target}");
     }
@@ -112,7 +119,8 @@ async fn what_the_application_shows_is_read_leniently() {
     let subscription = application().subscription().to_owned();
     let group = format!("/subscriptions/{subscription}/resourcegroups/MRG");
     let approvers = json!([{"id": "a", "displayName": "Ada"}, {"id": "b", "displayName": 7}, {}]);
-    let shown = read(body(json!({"jitAccessEnabled": true, "jitApprovalMode": 1, "jitApprovers": approvers}), &group)).await;
+    let shown =
+        read(body(json!({"jitAccessEnabled": true, "jitApprovalMode": 1, "jitApprovers": approvers}), &group)).await;
     let terms = JitTerms { enabled: true, approvers: vec!["Ada".into(), "b".into()], ..JitTerms::default() };
     assert_eq!(shown.terms, Some(terms));
     assert_eq!((shown.managed_group.as_deref(), shown.is_unmanaged), (Some("MRG"), true));
