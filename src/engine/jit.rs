@@ -16,8 +16,8 @@ use crate::rollout::jit::{JitApplication, JitSetup, RequestState, SETTLING_GAP, 
 use crate::rollout::jit_words::Trouble;
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
-    ApplicationId, DeploymentKey, JitAccess, JitAnswer, JitRequest, ReadAnswer, Refresh, RemoteError, RolloutState,
-    SubmitAnswer, Timestamp, Way,
+    ApplicationId, DeploymentKey, JitAccess, JitAnswer, JitRequest, ReadAnswer, Refresh, RemoteError, RetryPolicy,
+    RolloutState, SubmitAnswer, Timestamp, Way,
 };
 use crate::store::document::{self, Document};
 use crate::store::{Page, PageRequest, Saved, Versioned};
@@ -169,7 +169,7 @@ impl Engine {
                     // It may have been taken although nobody heard so; else it would begin in the past.
                     match self.arm.read_jit_request(id, latest, place).await {
                         JitAnswer::Missing => {
-                            if let Err(access) = self.wish(setup, &mut changed, place).await {
+                            if let Some(access) = self.wish(setup, &mut changed, place).await? {
                                 return Ok(access);
                             }
                         }
@@ -183,7 +183,7 @@ impl Engine {
                     return Ok(Access::refused(None, Trouble::TooMany));
                 }
                 _ => {
-                    if let Err(access) = self.wish(setup, &mut changed, place).await {
+                    if let Some(access) = self.wish(setup, &mut changed, place).await? {
                         return Ok(access);
                     }
                 }
@@ -267,6 +267,8 @@ impl Engine {
             SubmitAnswer::Refused { error }
                 if refresh.way == Some(Way::Jit)
                     && error.status == Some(403)
+                    // The last attempt is for what comes after it.
+                    && RetryPolicy::POST.allows_another(refresh.attempt() + 1)
                     && self.is_settling(&refresh.key).await? =>
             {
                 Ok(SubmitAnswer::Retry { error, wait: Some(SETTLING_GAP) })
@@ -280,14 +282,41 @@ impl Engine {
         Ok(known.unwrap_or_else(|| Versioned::new(JitAccess::new(id.clone()))))
     }
 
-    /// Adds a new request to the record, by what the application says now.
-    async fn wish(&self, setup: &JitSetup, access: &mut JitAccess, place: Option<&Permit>) -> Result<(), Access> {
-        let application = self.read_for_jit(&access.application_id, place).await?;
+    /// Adds a new request to the record, by what the application says now; or says why there is none to add.
+    async fn wish(
+        &self,
+        setup: &JitSetup,
+        access: &mut JitAccess,
+        place: Option<&Permit>,
+    ) -> Result<Option<Access>, EngineError> {
+        let application = match self.read_for_jit(&access.application_id, place).await {
+            Ok(application) => application,
+            Err(access) => return Ok(Some(access)),
+        };
         let key = access.application_id.key();
-        let request = JitRequest::wish(setup, key.as_str(), &application, self.now())
-            .map_err(|trouble| Access::refused(None, trouble))?;
-        access.ask(request);
-        Ok(())
+        self.note_terms(&key, &application).await?;
+        match JitRequest::wish(setup, key.as_str(), &application, self.now()) {
+            Ok(request) => {
+                access.ask(request);
+                Ok(None)
+            }
+            Err(trouble) => Ok(Some(Access::refused(None, trouble))),
+        }
+    }
+
+    /// Keeps with the deployment what its customer has set, for those who look; nothing is decided by it.
+    async fn note_terms(&self, key: &DeploymentKey, application: &JitApplication) -> Result<(), EngineError> {
+        for _ in 0..RACES {
+            let Some(mut known) = self.deployment(key).await? else { return Ok(()) };
+            if known.value.jit == application.terms {
+                return Ok(());
+            }
+            known.value.jit.clone_from(&application.terms);
+            if self.store.save_deployments(std::slice::from_ref(&known)).await?[0].is_stored() {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Contended { what: format!("deployment {key}") })
     }
 
     async fn read_for_jit(&self, id: &ApplicationId, place: Option<&Permit>) -> Result<JitApplication, Access> {

@@ -25,7 +25,7 @@ pub const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long after an approval a refusal may only mean that Azure does not know of it everywhere yet.
 pub const SETTLING: Duration = Duration::from_secs(10 * 60);
 /// How soon a call is tried again meanwhile.
-pub const SETTLING_GAP: Duration = Duration::from_secs(60);
+pub const SETTLING_GAP: Duration = Duration::from_secs(2 * 60);
 /// How long a worker has the filing of a request for itself.
 pub const FILING: Duration = Duration::from_secs(3 * 60);
 /// How old the start of a request may be that has not been filed yet.

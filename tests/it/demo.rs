@@ -142,10 +142,8 @@ fn the_demo_finds_by_watching_what_nobody_posts() {
 #[test]
 fn refreshes_are_shown_to_wait_for_an_approval_and_to_go_on_or_be_handed_over() {
     let home = Home::new();
-    let began = std::time::Instant::now();
     let ended = run(home.command(&["demo", "--jit", "--deployments", "30"]));
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
-    assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
     home.assert_left();
     assert_no_secret(&ended, "x-functions-key");
     let places: Vec<_> = ["it waits for the customer", "the customer denies request", "the customer approves request"]

@@ -709,3 +709,36 @@ proptest! {
         prop_assert!(false, "still {} after 100,000 steps", refresh.state.name());
     }
 }
+
+/// Parked for a just-in-time request that is looked at after a minute and given up after ten.
+fn parked_for_jit() -> Refresh {
+    let gate = Gate::Jit { request: "ab12".into(), approval: Default::default() };
+    let mut events = submitting();
+    let (next_look, deadline) = (start() + minutes(1), start() + minutes(10));
+    events.push((0, answered(SubmitAnswer::Opening { gate, next_look, deadline })));
+    let (refresh, next) = walk(events);
+    assert_eq!((next, refresh.wake_at()), (Next::Nothing, Some(next_look)));
+    refresh
+}
+
+#[test]
+fn a_just_in_time_request_is_looked_at_when_its_record_says_so() {
+    let (claimed, next) = parked_for_jit().apply(Event::Overdue, start() + minutes(1), &policy()).unwrap();
+    assert_eq!(next, Next::AskGate);
+    let until = start() + minutes(2);
+    let (waits, next) = claimed.apply(Event::Delay { until }, start() + minutes(1), &policy()).unwrap();
+    assert_eq!((next, waits.wake_at()), (Next::Nothing, Some(until)));
+    let (open, next) = waits.apply(Event::Release, until, &policy()).unwrap();
+    assert_eq!((next, open.way), (Next::Send { at: None }, Some(Way::Jit)));
+}
+
+#[test]
+fn a_just_in_time_request_that_nobody_answers_is_a_refusal_with_its_own_words() {
+    let policy = Policy { ways: vec![Way::Jit, Way::HandOver], ..policy() };
+    let (ended, _) = parked_for_jit().apply(Event::Overdue, start() + minutes(10), &policy).unwrap();
+    let RefreshState::HandedOver { hand_over } = &ended.state else { panic!("{:?}", ended.state) };
+    let error = hand_over.error.as_ref().unwrap();
+    assert_eq!(error.code, "JitUnanswered");
+    assert!(error.message.contains("ab12"), "{}", error.message);
+    assert_eq!(ended.refusals[0].way, Way::Jit);
+}

@@ -16,6 +16,7 @@ async fn refreshes_of_one_application_share_one_request() {
     let (status, second) = scene.world.post("/api/rollouts", &publish(json!({"strategy": one_wave()}))).await;
     assert_eq!(status, 202, "{second}");
     let second = second["id"].as_str().unwrap().parse().unwrap();
+    scene.world.run_due().await;
     scene.until(second, "awaitingAccess", MINUTE / 4, HOUR).await;
     for _ in 0..30 {
         scene.pass(MINUTE).await;
@@ -35,6 +36,7 @@ async fn a_denial_is_heard_by_everybody_who_waits() {
     let first = scene.publish().await;
     let (_, second) = scene.world.post("/api/rollouts", &publish(json!({"strategy": one_wave()}))).await;
     let second = second["id"].as_str().unwrap().parse().unwrap();
+    scene.world.run_due().await;
     scene.until(second, "awaitingAccess", MINUTE / 4, HOUR).await;
     scene.world.simulator.decide_jit(&scene.id, "Denied");
     for rollout in [first, second] {

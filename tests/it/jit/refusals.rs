@@ -228,7 +228,7 @@ async fn an_unmanaged_deployment_is_not_tried_by_our_own_right_but_by_a_delegati
     assert!(ended["refusals"][0]["message"].as_str().unwrap().contains("Azure Lighthouse"), "{ended}");
     assert_eq!(scene.world.simulator.stats().posts, 0);
 
-    for odd in [None, Some(Reply::unavailable(1))] {
+    for odd in [None, Some(Reply::html(502))] {
         let scene = Scene::with(options(), |spec| spec.management_mode = "Unmanaged".into()).await;
         check(&scene).await;
         match odd {

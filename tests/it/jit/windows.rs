@@ -73,7 +73,7 @@ async fn a_refusal_right_after_the_approval_is_tried_again_and_a_late_one_is_bel
     let ended = scene.until(rollout, "handedOver", MINUTE, HOUR).await;
     assert_eq!(ended["error"]["code"], "AuthorizationFailed", "{ended}");
     let posts = scene.world.simulator.stats().posts;
-    assert!((10..=13).contains(&posts), "{posts}");
+    assert!((6..=8).contains(&posts), "{posts}");
 }
 
 #[tokio::test]
