@@ -528,7 +528,8 @@ fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
 }
 
 fn opening(deadline: Timestamp) -> SubmitAnswer {
-    SubmitAnswer::Opening { gate: Gate::Jit { request: "jit-1".into() }, next_look: start() + minutes(1), deadline }
+    let gate = Gate::Jit { request: "jit-1".into(), approval: Default::default() };
+    SubmitAnswer::Opening { gate, next_look: start() + minutes(1), deadline }
 }
 
 fn gated() -> SubmitAnswer {
@@ -582,8 +583,8 @@ fn a_way_that_is_being_opened_is_waited_for_and_once_denied_the_other_gate_is_ne
     let denied = Event::GateClosed { error: error(403, "Denied") };
     let (next, _) = parked.apply(denied, start() + minutes(5), &ways).unwrap();
     assert!(matches!(&next.state, RefreshState::AwaitingAccess { gate: Gate::Consent { .. }, .. }), "{next:?}");
-    let (ended, _) = parked.apply(Event::Overdue, start() + minutes(60), &ways).unwrap();
-    assert!(matches!(ended.state, RefreshState::HandedOver { .. }));
+    let (next, _) = parked.apply(Event::Overdue, start() + minutes(60), &ways).unwrap();
+    assert!(matches!(&next.state, RefreshState::AwaitingAccess { gate: Gate::Consent { .. }, .. }), "so is silence");
 }
 
 #[test]

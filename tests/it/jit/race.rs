@@ -7,6 +7,7 @@ use permafresh::engine::jit::{Access, Asker};
 use serde_json::json;
 
 use super::{AUTOMATIC, HOUR, MANUAL, MINUTE, Scene, another_instance};
+use crate::faults::{Faults, FaultyQueue, FaultyStore, Moment};
 use crate::world::{one_wave, publish};
 
 #[tokio::test]
@@ -96,4 +97,29 @@ async fn an_azure_that_never_takes_it_fails_the_refresh_in_the_end() {
     let rollout = scene.publish().await;
     let failed = scene.until(rollout, "failed", 5 * MINUTE, 12 * HOUR).await;
     assert_eq!(failed["error"]["actor"], "microsoft", "{failed}");
+}
+
+#[tokio::test]
+async fn whoever_dies_while_asking_leaves_one_request_to_go_on_with() {
+    let mut deaths = 0;
+    for moment in [Moment::Before, Moment::After] {
+        for effect in 1.. {
+            let scene = Scene::new(MANUAL).await;
+            let faults = Faults::death_at(effect, moment);
+            let store = FaultyStore::over(&scene.world.store, &faults);
+            let dying = scene.world.app(store, FaultyQueue::over(&scene.world.queue, &faults));
+            let lived = faults.until_death(dying.engine.seek_jit(&scene.id, Asker::Refresh, None)).await.is_some();
+            // Longer than whoever died had it for itself.
+            scene.world.advance(4 * MINUTE);
+            let access = another_instance(&scene).engine.seek_jit(&scene.id, Asker::Refresh, None).await.unwrap();
+            let Access::Waits(request, _) = access else { panic!("{access:?}") };
+            let names: Vec<_> = scene.requests().into_iter().map(|request| request.name).collect();
+            assert_eq!(names, [request.name], "died {moment:?} effect {effect}");
+            if lived {
+                break;
+            }
+            deaths += 1;
+        }
+    }
+    assert!(deaths >= 6, "{deaths}");
 }
