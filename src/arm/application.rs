@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::rollout::ApplicationId;
+use crate::rollout::jit::{JitApplication, JitTerms};
+use crate::rollout::{ApplicationId, resource_id};
 
 /// Why a text is no application.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +112,21 @@ pub struct JitAccessPolicy {
     /// The longest window, an ISO 8601 duration.
     #[serde(deserialize_with = "lenient")]
     pub maximum_jit_access_duration: Option<String>,
+    /// Who approves.
+    #[serde(deserialize_with = "lenient")]
+    pub jit_approvers: Vec<JitApprover>,
+}
+
+/// Somebody who approves access.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JitApprover {
+    /// The object id of a user or a group.
+    #[serde(deserialize_with = "lenient")]
+    pub id: String,
+    /// Its name.
+    #[serde(deserialize_with = "lenient")]
+    pub display_name: Option<String>,
 }
 
 impl Application {
@@ -127,6 +143,37 @@ impl Application {
     /// Its id, parsed; `None` if it is not one of a managed application.
     pub fn application_id(&self) -> Option<ApplicationId> {
         self.id.parse().ok()
+    }
+
+    /// What the customer has set for just-in-time access, if ARM shows anything.
+    pub fn jit_terms(&self) -> Option<JitTerms> {
+        let policy = self.properties.jit_access_policy.as_ref()?;
+        let name = |approver: &JitApprover| approver.display_name.clone().unwrap_or_else(|| approver.id.clone());
+        Some(JitTerms {
+            enabled: policy.jit_access_enabled,
+            approval_mode: policy.jit_approval_mode.clone(),
+            approvers: policy.jit_approvers.iter().map(name).filter(|name| !name.trim().is_empty()).collect(),
+            maximum_duration: policy.maximum_jit_access_duration.clone(),
+        })
+    }
+
+    /// What a just-in-time request has to know of it.
+    pub fn for_jit(&self) -> JitApplication {
+        let group = self.properties.managed_resource_group_id.as_deref().and_then(resource_id::resource_group);
+        let authorizations = &self.properties.authorizations;
+        let pair = |granted: &Authorization| (granted.principal_id.clone(), granted.role_definition_id.clone());
+        JitApplication {
+            terms: self.jit_terms(),
+            is_unmanaged: self.is_unmanaged(),
+            authorizations: authorizations.iter().map(pair).collect(),
+            location: self.location.clone(),
+            managed_group: group.map(str::to_owned),
+        }
+    }
+
+    /// Whether the plan gives its publisher no access (`managementMode`).
+    pub fn is_unmanaged(&self) -> bool {
+        self.properties.management_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("Unmanaged"))
     }
 
     /// Whether it is one of a service catalog, which nobody bought.

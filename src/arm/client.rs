@@ -278,6 +278,11 @@ impl ArmClient {
 
     /// Reads an application.
     pub async fn read_application(&self, id: &ApplicationId) -> ReadOutcome {
+        self.read_application_from(id, None).await
+    }
+
+    /// The same for whoever may hold one of the places for calls.
+    pub async fn read_application_from(&self, id: &ApplicationId, place: Option<&Permit>) -> ReadOutcome {
         let target = format!("{}?api-version={}", id.url_path(), self.shared.api_version);
         let unread = |error, wait, throttled_for| ReadOutcome {
             answer: ReadAnswer::Unreadable { error, wait },
@@ -289,7 +294,7 @@ impl ArmClient {
             Ok(uri) => uri,
             Err(why) => return unread(refused("UrlRefused", &target, why), None, None),
         };
-        match self.call(Call::look(uri, id.subscription()), None).await {
+        match self.call_from(Call::look(uri, id.subscription()), place).await {
             Outcome::Answered { received, throttled_for } => {
                 let (answer, application) = operation::read(&self.answer(&received));
                 ReadOutcome { answer, application, throttled_for, tenant_id: challenge_of(&received) }
@@ -342,6 +347,15 @@ impl ArmClient {
     }
 
     pub(super) async fn call(&self, call: Call<'_>, turn: Option<Permit>) -> Outcome {
+        self.call_by(call, turn.map_or(Turn::Wanted, Turn::Given)).await
+    }
+
+    /// A call of whoever may hold one of the places for calls: they make it from there, or all of them might wait for one more.
+    pub(super) async fn call_from(&self, call: Call<'_>, place: Option<&Permit>) -> Outcome {
+        self.call_by(call, if place.is_some() { Turn::Held } else { Turn::Wanted }).await
+    }
+
+    async fn call_by(&self, call: Call<'_>, turn: Turn) -> Outcome {
         let shared = &*self.shared;
         let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
         if let Some(rest) = held_back() {
@@ -352,8 +366,9 @@ impl ArmClient {
             Err(error) => return Outcome::without_token(error),
         };
         let _turn = match turn {
-            Some(turn) => turn,
-            None => shared.admission.admit(Class::Look).await,
+            Turn::Given(turn) => Some(turn),
+            Turn::Held => None,
+            Turn::Wanted => Some(shared.admission.admit(Class::Look).await),
         };
         // While this call waited, another one may have been told to leave the subscription alone.
         if let Some(rest) = held_back() {
@@ -415,6 +430,16 @@ impl ArmClient {
     }
 }
 
+/// From which of the process's places a call is made.
+enum Turn {
+    /// This one, for this call alone.
+    Given(Permit),
+    /// The one that its caller goes on holding.
+    Held,
+    /// One that it waits for.
+    Wanted,
+}
+
 /// One call, ready to go out as often as needed.
 pub(super) struct Call<'a> {
     method: Method,
@@ -429,6 +454,11 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(super) fn look(uri: Uri, subscription: &'a str) -> Self {
         Self { method: Method::GET, uri, request_id: Uuid::new_v4(), subscription, body: Bytes::new() }
+    }
+
+    /// Something that is to be as `body` says, however often it is sent.
+    pub(super) fn put(uri: Uri, subscription: &'a str, body: Bytes) -> Self {
+        Self { method: Method::PUT, uri, request_id: Uuid::new_v4(), subscription, body }
     }
 
     /// A question that is posted, and changes nothing.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::admission::Permit;
 use super::client::{ArmClient, Call, Outcome, refused};
 use super::listing::ListEnd;
 use crate::lighthouse::API_VERSION;
@@ -74,6 +75,26 @@ impl ArmClient {
             ListEnd::Complete => Looked::Seen(found),
             ListEnd::Stopped { error, wait } => Looked::otherwise(error, wait),
         }
+    }
+
+    /// Whether any delegation of a scope shows, asked from a place for calls; `None` where Azure does not say.
+    pub async fn has_delegation(&self, scope: &Scope, place: &Permit) -> Option<bool> {
+        let target = format!(
+            "{}/providers/Microsoft.ManagedServices/registrationAssignments?api-version={API_VERSION}",
+            scope.url_path()
+        );
+        let uri = self.shared.host.at(&target).ok()?;
+        let Outcome::Answered { received, .. } =
+            self.call_from(Call::look(uri, scope.subscription()), Some(place)).await
+        else {
+            return None;
+        };
+        if received.status == StatusCode::OK {
+            let page = serde_json::from_slice::<serde_json::Value>(&received.body).ok()?;
+            return page["value"].as_array().map(|assignments| !assignments.is_empty());
+        }
+        let refused = Looked::<()>::otherwise(self.answer(&received).error(), None);
+        matches!(refused, Looked::Refused { .. }).then_some(false)
     }
 
     /// A role as it is defined now, by its bare GUID.

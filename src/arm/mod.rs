@@ -4,7 +4,7 @@
 //! [`crate::rollout::PollAnswer`], [`crate::rollout::ReadAnswer`]); nothing here decides what to do about it, sleeps, or
 //! repeats a call, but for one new token after a 401. Read in this order: [`client`] (the calls), [`operation`] (what an
 //! answer means), [`host_rule`] (where a token may go), [`admission`] and [`throttle`] (when a call may go), [`listing`] and
-//! [`inventory`] (what there is).
+//! [`inventory`] (what there is), [`jit`] (asking for access).
 
 pub mod access_control;
 pub mod admission;
@@ -14,6 +14,7 @@ pub mod client;
 pub mod delegations;
 pub mod host_rule;
 pub mod inventory;
+pub mod jit;
 pub mod listing;
 pub mod operation;
 pub mod provider_operations;

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
+use super::jit_demo::Customers;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
 use super::plain_text::counted;
@@ -36,6 +37,7 @@ Examples:
   permafresh demo
   permafresh demo --bad-permission
   permafresh demo --watch
+  permafresh demo --jit
   permafresh demo --deployments 1000 --throttle
   permafresh demo --keep        # and look at the dashboard for as long as you like";
 
@@ -55,6 +57,9 @@ pub struct DemoArgs {
     /// Publish in a simulated Partner Center only, and let the service find it there
     #[arg(long)]
     pub watch: bool,
+    /// Give some customers just-in-time access, so that refreshes wait for their approval
+    #[arg(long, conflicts_with = "bad_permission")]
+    pub jit: bool,
     /// How many deployments
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub deployments: u32,
@@ -146,7 +151,10 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
-    let ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)).await?;
+    let ended = tokio::select! {
+        ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)) => ended?,
+        never = azure.customers.decide(&azure.simulator) => match never {},
+    };
     output::say("");
     let refreshes = watch::needing_attention(&client, rollout_id).await?;
     output::print(&summary::summary(&ended, &refreshes))?;
@@ -199,6 +207,7 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
     if let Some(partner_center) = &azure.partner_center {
         values.extend(partner_center.settings());
     }
+    values.extend(azure.customers.settings());
     local::built_in(values, args.port)
 }
 
@@ -207,6 +216,7 @@ struct SimulatedAzure {
     simulator: Simulator,
     applications: Vec<ApplicationId>,
     partner_center: Option<SimulatedPartnerCenter>,
+    customers: Customers,
 }
 
 impl SimulatedAzure {
@@ -229,8 +239,10 @@ impl SimulatedAzure {
             true => Some(SimulatedPartnerCenter::start(args).await?),
             false => None,
         };
-        let azure = Self { simulator, applications, partner_center };
+        let customers = if args.jit { Customers::of(&applications) } else { Customers::default() };
+        let azure = Self { simulator, applications, partner_center, customers };
         azure.prepare(args);
+        azure.customers.move_in(&azure.simulator);
         Ok(azure)
     }
 

@@ -189,6 +189,13 @@ pub enum FileFormat {
 #[derive(Clone, Debug)]
 pub struct DeploymentRef(DeploymentKey);
 
+impl DeploymentRef {
+    /// Its key.
+    pub fn key(&self) -> &DeploymentKey {
+        &self.0
+    }
+}
+
 impl FromStr for DeploymentRef {
     type Err = String;
 

@@ -11,6 +11,8 @@ pub mod dry_run;
 pub mod failure;
 pub mod gdap;
 pub mod handler;
+pub mod jit;
+mod jit_demo;
 pub mod lighthouse;
 pub mod lint;
 pub mod local;
@@ -90,6 +92,9 @@ enum Command {
     /// Into customers' tenants by GDAP: sign in, ask for consent, look after relationships
     #[command(subcommand)]
     Gdap(gdap::GdapCommand),
+    /// Just-in-time access: ask customers for it, and see what became of it
+    #[command(subcommand)]
+    Jit(jit::JitCommand),
     Stop(operations::StopArgs),
     Start(operations::StartArgs),
     Audit(operations::AuditArgs),
@@ -112,6 +117,7 @@ impl Cli {
             Command::Deployments(command) => on_one_core(deployments::run(command)),
             Command::Lighthouse(command) => on_one_core(command.run()),
             Command::Gdap(command) => on_one_core(command.run()),
+            Command::Jit(command) => on_one_core(jit::run(command)),
             Command::Stop(args) => on_one_core(operations::stop(args)),
             Command::Start(args) => on_one_core(operations::start(args)),
             Command::Audit(args) => on_one_core(operations::audit(args)),

@@ -9,9 +9,10 @@ use crate::arm::ArmClient;
 use crate::arm::admission::Permit;
 use crate::engine::consents::{self, ConsentState, CustomerConsent};
 use crate::engine::tenancy::TenantAnswer;
+use crate::lighthouse::coverage::Scope;
 use crate::rollout::failure::{
-    CONSENT_MISSING, CUSTOMER_POLICY, GDAP_MISCONFIGURED, GDAP_UNAVAILABLE, JIT_UNAVAILABLE, NO_RELATIONSHIP,
-    SERVICE_PRINCIPAL_MISSING, SIGN_IN_NEEDED,
+    CONSENT_MISSING, CUSTOMER_POLICY, GDAP_MISCONFIGURED, GDAP_UNAVAILABLE, NO_RELATIONSHIP, SERVICE_PRINCIPAL_MISSING,
+    SIGN_IN_NEEDED, UNMANAGED,
 };
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
@@ -29,17 +30,34 @@ pub(super) enum Access {
 
 impl Engine {
     /// Access for the POST of a refresh, by the way stored in it. `place` is the one that the worker holds.
-    pub(super) async fn gain_access(&self, refresh: &Refresh, place: &Permit) -> Result<Access, EngineError> {
+    pub(super) async fn gain_access(
+        &self,
+        refresh: &Refresh,
+        is_unmanaged: bool,
+        place: &Permit,
+    ) -> Result<Access, EngineError> {
         match refresh.way {
-            Some(Way::Gdap) => self.gain_gdap(refresh.application_id.subscription(), place).await,
-            // Whoever files just-in-time requests answers here: `Opening` with the gate while a request is pending, `Open` with
-            // our own client inside its window, `Refused` where it was denied.
-            Some(Way::Jit) => {
-                let message = "nothing here files just-in-time requests".to_owned();
-                Ok(Access::Shut(SubmitAnswer::Refused { error: ours(JIT_UNAVAILABLE, message) }))
+            Some(Way::Publisher) if is_unmanaged && self.is_delegated(refresh, place).await == Some(false) => {
+                let message = "the plan gives its publisher no access to this deployment (managementMode is Unmanaged), and no delegation \
+                               by Azure Lighthouse can be seen, so our own identity was not tried";
+                Ok(Access::Shut(SubmitAnswer::Refused { error: ours(UNMANAGED, message.to_owned()) }))
             }
+            Some(Way::Gdap) => self.gain_gdap(refresh.application_id.subscription(), place).await,
+            Some(Way::Jit) => self.gain_jit(refresh, place).await,
             _ => Ok(Access::Open(self.arm.clone())),
         }
+    }
+
+    /// Whether a customer has delegated the application's group, or its subscription; `None` where Azure does not say.
+    async fn is_delegated(&self, refresh: &Refresh, place: &Permit) -> Option<bool> {
+        let group = Scope::of_application(&refresh.application_id);
+        for scope in [group.of_subscription(), group] {
+            match self.arm.has_delegation(&scope, place).await {
+                Some(false) => {}
+                seen => return seen,
+            }
+        }
+        Some(false)
     }
 
     async fn gain_gdap(&self, subscription: &str, place: &Permit) -> Result<Access, EngineError> {

@@ -114,6 +114,7 @@ fn adopt(deployment: &mut Deployment, application: &Application) {
     for (known, said) in [
         (&mut deployment.kind, &application.kind),
         (&mut deployment.location, &application.location),
+        (&mut deployment.management_mode, &application.properties.management_mode),
         (&mut deployment.managed_resource_group_id, &application.properties.managed_resource_group_id),
         (&mut deployment.provisioning_state, &application.properties.provisioning_state),
     ] {
@@ -121,6 +122,8 @@ fn adopt(deployment: &mut Deployment, application: &Application) {
             known.clone_from(said);
         }
     }
+    // Not there is an answer too: it cannot be turned on later.
+    deployment.jit = application.jit_terms();
     deployment.state_is_claimed &= application.properties.provisioning_state.is_none();
 }
 

@@ -7,8 +7,8 @@
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
 //! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
-//! shows), [`tenancy`] (whose subscriptions are), [`hand_overs`] (what customers ran
-//! themselves), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
+//! shows), [`tenancy`] (whose subscriptions are), [`hand_overs`] (what customers ran themselves), [`jit`] (windows of
+//! access), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
 //! worth a rollout) and [`lint`] (whether its actions are real).
 
 mod access;
@@ -21,6 +21,7 @@ pub mod coverage;
 mod dead_letters;
 pub mod dry_run;
 pub mod hand_overs;
+pub mod jit;
 pub mod joining;
 pub mod last_good;
 pub mod lint;
@@ -50,6 +51,7 @@ use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
 use crate::rollout::Way;
+use crate::rollout::jit::JitSetup;
 use crate::rollout::{
     ApplicationId, KnownWays, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version,
 };
@@ -130,6 +132,7 @@ pub struct Engine {
     linter: lint::Linter,
     watch: Option<watch::Watch>,
     gdap: Option<Arc<Gdap>>,
+    jit: Option<JitSetup>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -159,6 +162,7 @@ impl Engine {
             webhook: None,
             watch: None,
             gdap: None,
+            jit: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

@@ -6,10 +6,14 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tracing::warn;
 
+use super::jit::Gaze;
 use super::upkeep::TICK;
 use super::{Engine, EngineError, refresh_message};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{Event, Next, PollAnswer, ReadAnswer, Refresh, RefreshState, Timestamp};
+use crate::rollout::refresh::Gate;
+use crate::rollout::{
+    Event, KnownWays, Next, PollAnswer, ReadAnswer, Refresh, RefreshState, RemoteError, Timestamp, Way,
+};
 use crate::store::Versioned;
 
 /// Above so many looks in one tick the rest is handed to the refresh queue, so that polling scales out (design §3.4).
@@ -168,8 +172,15 @@ impl Engine {
         if action == Next::AskGate {
             return self.look_at_gate(&refresh).await;
         }
+        let is_shut = refresh.value.way == Some(Way::Jit) && !self.is_inside_window(&refresh.value.key).await?;
         let arm = self.arm_for_look(&refresh.value).await?;
         let (event, throttled_for) = match (&refresh.value.state, action, arm) {
+            (_, Next::Poll, _) if is_shut => {
+                let message =
+                    "the window of just-in-time access is over, so the operation cannot be asked for".to_owned();
+                let error = RemoteError { status: None, code: "JitWindowOver".to_owned(), message };
+                (Event::Polled(PollAnswer::AccessLost { error }), None)
+            }
             (RefreshState::Running { operation, .. }, Next::Poll, Ok(arm)) => {
                 let polled = arm.poll(operation, refresh.value.request_id()).await;
                 (Event::Polled(polled.answer), polled.throttled_for)
@@ -190,6 +201,18 @@ impl Engine {
 
     /// Lets a parked refresh go on whose gate is open: whoever opened it may have come just before it was parked.
     async fn look_at_gate(&self, refresh: &Versioned<Refresh>) -> Result<(), EngineError> {
+        if let RefreshState::AwaitingAccess { gate: Gate::Jit { request, .. }, .. } = &refresh.value.state {
+            let event = match self.look_at_jit(&refresh.value.application_id, request).await? {
+                Gaze::Open => Event::Release,
+                Gaze::Closed(until) => Event::Delay { until },
+                Gaze::Refused(trouble) => Event::GateClosed { error: trouble.error(Some(request)) },
+            };
+            let rollout = self.store.rollout(refresh.value.rollout_id).await?;
+            let plan = rollout.map(|rollout| rollout.value.publish.plan);
+            let now = self.now();
+            let policy = self.policy_for(plan.as_ref(), &KnownWays::default(), now);
+            return self.conclude(refresh, event, now, &policy).await;
+        }
         if self.is_open(&refresh.value).await? {
             return self.conclude(refresh, Event::Release, self.now(), &self.config.policy).await;
         }

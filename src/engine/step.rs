@@ -26,6 +26,8 @@ struct Step {
     /// What is remembered of the deployment's ways.
     known: KnownWays,
     plan: Plan,
+    /// Whether the plan gives us no access to the deployment.
+    is_unmanaged: bool,
 }
 
 /// How long a refresh waits at a time for ARM's word on a deletion that a notification claims.
@@ -39,7 +41,8 @@ impl Engine {
             return self.come_back_later(id, key).await;
         };
         let now = self.now();
-        let Some(Step { refresh, event, policy, known, plan }) = self.decide_step(id, key, now).await? else {
+        let Some(Step { refresh, event, policy, known, plan, is_unmanaged }) = self.decide_step(id, key, now).await?
+        else {
             return Ok(());
         };
         let (next, action) = match refresh.value.apply(event, now, &policy) {
@@ -56,7 +59,7 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
-        let access = self.gain_access(&saved.value, &place).await?;
+        let access = self.gain_access(&saved.value, is_unmanaged, &place).await?;
         // After saving, which took its time: a stop or a pause that was answered is obeyed (design §4). One after the other,
         // so that nothing at all lies between the last word on this rollout and its POST.
         let goes_on = !self.is_held().await?
@@ -72,6 +75,7 @@ impl Engine {
             Access::Shut(answer) => Posted { answer, correlation_id: None, throttled_for: None, tenant_id: None },
         };
         let answer = self.learn_from(&saved.value, posted.answer, posted.tenant_id.as_deref()).await?;
+        let answer = self.bear_with(&saved.value, answer).await?;
         let posted = Posted { answer: answer.clone(), ..posted };
         self.note_answer(&saved, posted, &policy).await?;
         self.remember_way(&saved.value, &answer, &known, self.configured_ways(Some(&plan))).await
@@ -111,10 +115,11 @@ impl Engine {
         // What is stopped waits for a person, and that ends nothing.
         let ends = matches!(event, Event::Delay { .. }) && refresh.value.is_out_of_patience(now);
         let event = if ends && self.is_held().await? { Event::PutBack } else { event };
+        let is_unmanaged = deployment.as_ref().is_some_and(Deployment::is_unmanaged);
         let known = deployment.map(|deployment| deployment.ways).unwrap_or_default();
         let plan = rollout.value.publish.plan;
         let policy = self.policy_for(Some(&plan), &known, now);
-        Ok(Some(Step { refresh, event, policy, known, plan }))
+        Ok(Some(Step { refresh, event, policy, known, plan, is_unmanaged }))
     }
 
     async fn come_back_later(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {

@@ -13,6 +13,7 @@ use super::App;
 use super::wire::api::{DeploymentView, ImportResult, Page, Problem, RejectedRow};
 use super::wire::caller::Caller;
 use super::wire::import::Rows;
+use super::wire::jit_view::JitView;
 use super::wire::list::{self, ListQuery};
 use super::wire::reason::{self, HoldRequest};
 use super::wire::sync_view::SyncView;
@@ -20,9 +21,10 @@ use super::wire::{export, problem, views};
 use crate::engine::EngineError;
 use crate::engine::audit::Act;
 use crate::engine::hand_overs::RanError;
+use crate::engine::jit::JitRefused;
 use crate::engine::registry::Imported;
 use crate::engine::sync::SyncError;
-use crate::rollout::{Deployment, DeploymentKey, Hold, Plan, Timestamp};
+use crate::rollout::{Deployment, DeploymentKey, Hold, JitAccess, Plan, Timestamp};
 
 /// How many rows of an import are taken at once.
 const IMPORT_BATCH: usize = 1_000;
@@ -222,6 +224,75 @@ fn held_state(deployment: &Deployment, now: Timestamp) -> String {
 
 fn no_deployment(key: &DeploymentKey) -> Problem {
     problem::missing(format!("there is no deployment {key}"))
+}
+
+/// `GET /api/deployments/jit`: the applications for which just-in-time access was asked.
+pub async fn list_jit(
+    Extension(app): Extension<Arc<App>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<JitView>>, Problem> {
+    let page = app.engine.jit_accesses(&query.page_request()?).await?;
+    let now = app.engine.now();
+    Ok(Json(Page {
+        value: page.items.iter().map(|access| JitView::new(access, None, now)).collect(),
+        next_link: page.next.map(|next| list::next_link("/api/deployments/jit", &[], &query, &next)),
+    }))
+}
+
+/// The query of `GET /api/deployments/{key}/jit`.
+#[derive(Deserialize)]
+pub struct JitQuery {
+    azure: Option<String>,
+}
+
+/// `GET /api/deployments/{key}/jit`: what was asked for one deployment; `?azure=true` adds what Azure itself lists.
+pub async fn show_jit(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    Query(query): Query<JitQuery>,
+) -> Result<Json<JitView>, Problem> {
+    let key = parse_key(&key)?;
+    let known = app.engine.deployment(&key).await?.ok_or_else(|| no_deployment(&key))?;
+    let access = app.engine.jit_of(&key).await?;
+    let access = access.unwrap_or_else(|| JitAccess::new(known.value.application_id.clone()));
+    let mut view = JitView::new(&access, Some(&known.value), app.engine.now());
+    match query.azure.as_deref() {
+        Some("true") => match app.engine.jit_listed(&access).await.transpose() {
+            Ok(listed) => view.listed = Some(listed.unwrap_or_default()),
+            Err(error) => return Err(problem::bad_gateway(format!("Azure: {}: {}", error.code, error.message))),
+        },
+        None | Some("false") => {}
+        Some(_) => return Err(problem::invalid_field("azure", "expected true or false")),
+    }
+    Ok(Json(view))
+}
+
+/// `POST /api/deployments/{key}/jit` with an optional `{"why"}`: asks the customer for a window now.
+pub async fn request_jit(
+    Extension(app): Extension<Arc<App>>,
+    Path(key): Path<String>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<(StatusCode, Json<JitView>), Problem> {
+    let key = parse_key(&key)?;
+    let why = reason::optional(&body)?;
+    let known = app.engine.deployment(&key).await?.ok_or_else(|| no_deployment(&key))?.value;
+    let on = Some(known.application_id.to_string());
+    let act = Act { who: caller.who(), what: "deployment.jit", on, from: None, why };
+    let work = async {
+        let request = app.engine.request_jit(&known.application_id).await?;
+        let to = format!("just-in-time request {}", request.name);
+        Ok::<_, JitRefused>((request, Some(to)))
+    };
+    match app.engine.audited(act, work).await {
+        Ok(_) => {}
+        Err(JitRefused::Engine(error)) => return Err(error.into()),
+        Err(error @ JitRefused::NotSetUp) => return Err(problem::not_configured(&error.to_string())),
+        Err(error @ JitRefused::Azure { .. }) => return Err(problem::bad_gateway(error.to_string())),
+        Err(error) => return Err(problem::conflict(error.to_string())),
+    }
+    let access = app.engine.jit_of(&key).await?.unwrap_or_else(|| JitAccess::new(known.application_id.clone()));
+    Ok((StatusCode::ACCEPTED, Json(JitView::new(&access, Some(&known), app.engine.now()))))
 }
 
 /// `GET /api/deployments/sync`: the last run of SyncDeployments, under way or ended.

@@ -105,6 +105,8 @@ pub fn router(handle: Handle) -> Router {
         .route("/api/rollouts/{id}/{command}", post(rollouts::command))
         .route("/api/deployments", get(deployments::list).put(deployments::import))
         .route("/api/deployments/sync", get(deployments::sync).post(deployments::start_sync))
+        .route("/api/deployments/jit", get(deployments::list_jit))
+        .route("/api/deployments/{key}/jit", get(deployments::show_jit).post(deployments::request_jit))
         .route("/api/deployments/{key}", get(deployments::show).delete(deployments::forget))
         .merge(dashboard::routes())
         .route("/api/deployments/{key}/hold", post(deployments::hold))

@@ -29,6 +29,11 @@ pub struct Scope {
 pub struct InvalidScope;
 
 impl Scope {
+    /// The scope of the resource group that an application is in.
+    pub fn of_application(id: &ApplicationId) -> Self {
+        Self { subscription: id.subscription().to_owned(), group: Some(id.resource_group().to_owned()) }
+    }
+
     /// The subscription's id, in lower case.
     pub fn subscription(&self) -> &str {
         &self.subscription
@@ -70,10 +75,7 @@ impl FromStr for Scope {
             return Ok(Self { subscription: text.to_ascii_lowercase(), group: None });
         }
         if let Ok(id) = text.parse::<ApplicationId>() {
-            return Ok(Self {
-                subscription: id.subscription().to_owned(),
-                group: Some(id.resource_group().to_owned()),
-            });
+            return Ok(Self::of_application(&id));
         }
         let trimmed = text.trim_matches('/');
         let (subscription, group) = match trimmed.split('/').collect::<Vec<_>>()[..] {

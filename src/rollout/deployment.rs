@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::openness::{self, Hold, MaintenanceWindow};
-use super::{ApplicationId, DeploymentKey, KnownWays, Plan, RolloutId, Timestamp, Version};
+use super::{ApplicationId, DeploymentKey, JitTerms, KnownWays, Plan, RolloutId, Timestamp, Version};
 
 /// How long a deployment that is gone is remembered (design §2).
 pub const TOMBSTONE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -61,6 +61,12 @@ pub struct Deployment {
     /// What its refreshes came to, the oldest first; at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastRefresh>,
+    /// `managementMode` as ARM spells it; where it is `Unmanaged` the publisher has no access of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_mode: Option<String>,
+    /// What the customer has set for just-in-time access, where ARM has shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jit: Option<JitTerms>,
     /// What is remembered of the ways to it.
     #[serde(default, skip_serializing_if = "KnownWays::is_empty")]
     pub ways: KnownWays,
@@ -176,6 +182,8 @@ impl Deployment {
             hold: None,
             maintenance_windows: Vec::new(),
             history: Vec::new(),
+            management_mode: None,
+            jit: None,
             ways: KnownWays::default(),
             created_at: now,
             updated_at: now,
@@ -200,6 +208,11 @@ impl Deployment {
             Some("accepted" | "creating" | "failed" | "canceled" | "cancelled") => Readiness::NotReady,
             _ => Readiness::Ready,
         }
+    }
+
+    /// Whether the plan gives the publisher no access to it: then only a delegation or the customer lets us in.
+    pub fn is_unmanaged(&self) -> bool {
+        self.management_mode.as_deref().is_some_and(|mode| mode.eq_ignore_ascii_case("Unmanaged"))
     }
 
     /// Whether somebody holds it.

@@ -67,8 +67,9 @@ pub const SIGN_IN_NEEDED: &str = "SignInNeeded";
 pub const GDAP_MISCONFIGURED: &str = "GdapMisconfigured";
 /// The code of the error that GDAP could not be asked for a token just now.
 pub const GDAP_UNAVAILABLE: &str = "GdapUnavailable";
-/// The code of the error that there is nothing that could file a just-in-time request.
-pub const JIT_UNAVAILABLE: &str = "JitUnavailable";
+
+/// The code of the error that a plan gives its publisher no access, so that our own identity was not tried.
+pub const UNMANAGED: &str = "Unmanaged";
 
 /// The code of the failure of a refresh whose messages died one after the other.
 pub const DEAD_LETTERED: &str = "DeadLettered";

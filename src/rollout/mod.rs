@@ -2,8 +2,9 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached), [`retry`] (when to try again),
-//! [`joining`] (what becomes of those that come late), [`lint`] (are the published actions real).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached), [`jit`] (asking
+//! a customer for a window of access), [`retry`] (when to try again), [`joining`] (what becomes of those that come late),
+//! [`lint`] (are the published actions real).
 
 pub mod advice;
 pub mod answer;
@@ -14,6 +15,8 @@ pub mod difference;
 pub mod eligibility;
 pub mod failure;
 pub mod hand_over;
+pub mod jit;
+pub mod jit_words;
 pub mod joining;
 pub mod lifecycle;
 pub mod lint;
@@ -40,6 +43,7 @@ pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;
 pub use failure::{Actor, Failure, Phase, RemoteError};
 pub use hand_over::{HandOver, Way};
+pub use jit::{JitAccess, JitAnswer, JitRequest, JitTerms};
 pub use lifecycle::{Command, Retried, Review, Rollout, RolloutState};
 pub use news::{Happening, News};
 pub use openness::{Hold, MaintenanceWindow};

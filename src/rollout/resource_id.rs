@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// What may stand unescaped in one segment of a path (RFC 3986 unreserved, and the parentheses Azure allows).
-const SEGMENT: &AsciiSet =
+pub(crate) const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'(').remove(b')');
 
 /// The ARM id of one managed application, in canonical spelling: segment names as ARM documents them, resource names as
@@ -179,6 +179,15 @@ impl From<DeploymentKey> for String {
     fn from(key: DeploymentKey) -> Self {
         key.0
     }
+}
+
+/// The name of the resource group in the id of one, if it is one.
+pub fn resource_group(id: &str) -> Option<&str> {
+    let mut segments = id.strip_prefix('/').unwrap_or(id).split('/');
+    let is_group = segments.next()?.eq_ignore_ascii_case("subscriptions")
+        && is_guid(segments.next()?)
+        && segments.next()?.eq_ignore_ascii_case("resourceGroups");
+    segments.next().filter(|name| is_group && segments.next().is_none() && is_resource_name(name, 1, 90))
 }
 
 /// Bytes as lower-case hex.

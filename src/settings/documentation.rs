@@ -110,8 +110,14 @@ pub const ALL: &[SettingDoc] = &[
     without("GDAP_SECRET_NAME", "name of the refresh token's secret in the key vault; absent means gdap-refresh-token"),
     without("CONSENT_STATE_KEY", "key that signs the state of consent links, at least 32 characters"),
     without("PUBLIC_URL", "address under which customers and Partner Center reach this service"),
-    without("JIT_PRINCIPAL_ID", "object id that just-in-time requests are made for"),
-    without("JIT_ROLE_ID", "role definition id that just-in-time requests ask for"),
+    without(
+        "JIT_PRINCIPAL_ID",
+        "object id of our principal, as the plan lists it; absent means that no just-in-time access is asked for",
+    ),
+    without(
+        "JIT_ROLE_ID",
+        "role that just-in-time requests ask for; absent means the one that the plan lists for the principal",
+    ),
     with(
         "JIT_RESOURCE_GROUP",
         "managed",

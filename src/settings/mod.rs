@@ -372,6 +372,13 @@ fn jit(reader: &mut Reader<'_>) -> JitSettings {
         "it is not the name of a resource group",
         "give managed, or a name of up to 90 letters, digits, '.', '_', '-', '(' and ')'",
     );
+    if reader.text("JIT_PRINCIPAL_ID").is_none() && reader.text("JIT_ROLE_ID").is_some() {
+        reader.odd(
+            "JIT_ROLE_ID",
+            "just-in-time access is not asked for, since JIT_PRINCIPAL_ID is absent",
+            "set JIT_PRINCIPAL_ID to the object id of the service's identity",
+        );
+    }
     JitSettings {
         principal_id: reader.guid("JIT_PRINCIPAL_ID"),
         role_id: reader.guid("JIT_ROLE_ID"),

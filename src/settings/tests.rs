@@ -430,6 +430,10 @@ fn a_jit_request_is_filed_in_the_managed_group_or_a_named_one() {
     assert_eq!(group("Managed"), JitResourceGroup::Managed);
     assert_eq!(group("rg-jit"), JitResourceGroup::Named("rg-jit".into()));
     assert_eq!(names(&[("JIT_RESOURCE_GROUP", "a/b")]), ["JIT_RESOURCE_GROUP"]);
+    let guid = "0b1ec700-0000-4000-8000-00000000aa01";
+    let role_alone = settings(&[("JIT_ROLE_ID", guid)]);
+    assert_eq!(role_alone.remarks[0].name, "JIT_ROLE_ID");
+    assert_eq!(settings(&[("JIT_PRINCIPAL_ID", guid), ("JIT_ROLE_ID", guid)]).remarks, []);
 }
 
 #[test]

@@ -105,6 +105,11 @@ impl Visit {
     }
 }
 
+/// A page as somebody sees it who is signed in.
+pub async fn page(world: &World, path: &str) -> String {
+    Visit::signed_in(world).await.page(path).await
+}
+
 /// Who paused a rollout, says the audit list.
 async fn paused_by(world: &World) -> Option<String> {
     let audit = world.get("/api/audit").await;

@@ -138,3 +138,22 @@ fn the_demo_finds_by_watching_what_nobody_posts() {
     }
     home.assert_left();
 }
+
+#[test]
+fn refreshes_are_shown_to_wait_for_an_approval_and_to_go_on_or_be_handed_over() {
+    let home = Home::new();
+    let ended = run(home.command(&["demo", "--jit", "--deployments", "30"]));
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
+    home.assert_left();
+    assert_no_secret(&ended, "x-functions-key");
+    let places: Vec<_> = ["it waits for the customer", "the customer denies request", "the customer approves request"]
+        .map(|said| ended.err.find(said).unwrap_or_else(|| panic!("{said} is not in\n{}", ended.err)))
+        .into();
+    assert!(places[0] < places[1] && places[0] < places[2], "{}", ended.err);
+    for said in ["awaiting access", "approved automatically", "its tenant has no Entra ID P2"] {
+        assert!(ended.err.contains(said), "{said} is not in\n{}", ended.err);
+    }
+    for said in ["completed after", "JitDenied", "JitNeedsEntraP2", "JIT Access > Approve Requests", "az rest"] {
+        assert!(ended.out.contains(said), "{said} is not in\n{}", ended.out);
+    }
+}

@@ -46,6 +46,7 @@ mod host_stub;
 mod host_timers;
 mod infra;
 mod interleaving;
+mod jit;
 mod late_joiners;
 mod lighthouse;
 mod lint;

@@ -23,6 +23,7 @@ use permafresh::ncrontab::Schedule;
 use permafresh::partner_center;
 use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
+use permafresh::rollout::jit::JitSetup;
 use permafresh::rollout::submission::States;
 use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
 use permafresh::store::Store;
@@ -57,6 +58,8 @@ pub struct Options {
     pub webhook: Option<(String, String)>,
     /// Whether offers are watched, and with what.
     pub watch: Option<WatchOptions>,
+    /// What just-in-time access is asked with.
+    pub jit: Option<JitSetup>,
 }
 
 /// How offers are watched.
@@ -83,6 +86,7 @@ impl Default for Options {
             retention: Duration::from_secs(400 * 86_400),
             webhook: None,
             watch: None,
+            jit: None,
         }
     }
 }
@@ -160,6 +164,9 @@ impl World {
                 builder.build().map_err(|error| error.to_string())
             };
             engine = engine.with_webhook(Webhook::new(url, secret, http).unwrap());
+        }
+        if let Some(setup) = &self.options.jit {
+            engine = engine.with_jit(setup.clone());
         }
         let engine = match &self.options.watch {
             Some(options) => engine.with_watch(crate::watch_offers::watch(options, clock)),

@@ -5,6 +5,7 @@
 //! tokens are the only ones it takes. What it does otherwise it is told call by call ([`scripts`]). It listens on loopback
 //! only, and keeps everything in memory.
 
+mod jit;
 pub mod scripts;
 mod serve;
 mod signed_url;
@@ -21,10 +22,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub use scripts::{Acceptance, Area, MonitorForm, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
+pub use jit::SeenJit;
+pub use scripts::{Acceptance, Area, MonitorForm, OnJit, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
 use signed_url::UrlSigner;
 use world::World;
-pub use world::{ApplicationSpec, PlanSpec, Stats};
+pub use world::{ApplicationSpec, PRINCIPAL, PlanSpec, ROLE, Stats};
 
 use crate::clock::{Clock, SystemClock};
 use crate::rollout::{ApplicationId, Timestamp};
@@ -184,6 +186,42 @@ impl Simulator {
     /// What to do with the next readings of an application.
     pub fn on_read(&self, id: &ApplicationId, scripts: impl IntoIterator<Item = OnRead>) {
         self.scripted(id, |application| application.on_read.extend(scripts));
+    }
+
+    /// What to do with the next just-in-time requests for an application that are filed anew. Without a script each is
+    /// approved at once or waits, as the application's policy says.
+    pub fn on_jit(&self, id: &ApplicationId, scripts: impl IntoIterator<Item = OnJit>) {
+        self.scripted(id, |application| application.jit.on_filing.extend(scripts));
+    }
+
+    /// What to answer to the next looks at just-in-time requests for an application.
+    pub fn on_jit_look(&self, id: &ApplicationId, replies: impl IntoIterator<Item = Reply>) {
+        self.scripted(id, |application| application.jit.on_look.extend(replies));
+    }
+
+    /// The customer decides every request of an application that is pending: `Approved`, `Denied` or another word; how many
+    /// there were.
+    pub fn decide_jit(&self, id: &ApplicationId, word: &'static str) -> usize {
+        let now = self.shared.config.clock.now();
+        let mut decided = 0;
+        self.scripted(id, |application| decided = application.jit.decide(word, now));
+        decided
+    }
+
+    /// The just-in-time requests filed for an application, the oldest first.
+    pub fn jit_requests(&self, id: &ApplicationId) -> Vec<SeenJit> {
+        let now = self.shared.config.clock.now();
+        self.shared.world().find(id).map_or_else(Vec::new, |application| application.jit.seen(now))
+    }
+
+    /// Deletes every just-in-time request of an application.
+    pub fn delete_jit_requests(&self, id: &ApplicationId) {
+        self.scripted(id, |application| application.jit.requests.clear());
+    }
+
+    /// Changes what the customer has set for just-in-time access.
+    pub fn set_jit_policy(&self, id: &ApplicationId, policy: &str) {
+        self.scripted(id, |application| application.spec.jit_access_policy = Some(policy.into()));
     }
 
     /// What to answer to the next calls for pages of lists, whichever they are, and to other paths of a subscription.

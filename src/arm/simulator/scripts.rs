@@ -173,6 +173,39 @@ pub enum OnRead {
     Hang,
 }
 
+/// What the simulator does with one filing of a just-in-time request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OnJit {
+    /// Takes it, and it is decided by itself.
+    Decide {
+        /// How long after that, by the clock.
+        after: Duration,
+        /// `jitRequestState` from then on, as it is to be spelt.
+        word: Cow<'static, str>,
+        /// `error`, as JSON.
+        error: Option<Cow<'static, str>>,
+    },
+    /// Takes it, and it waits for [`super::Simulator::decide_jit`].
+    Wait,
+    /// Takes it, and the answer is lost.
+    LoseAnswer,
+    /// Answers, and takes nothing.
+    Reply(Reply),
+}
+
+impl OnJit {
+    /// It is decided after a time.
+    pub fn after(after: Duration, word: &'static str) -> Self {
+        Self::Decide { after, word: Cow::Borrowed(word), error: None }
+    }
+
+    /// It fails since the tenant has no licence, in the words of Privileged Identity Management.
+    pub fn without_p2() -> Self {
+        let error = r#"{"code":"AadPremiumLicenseRequired","message":"The tenant needs to have Microsoft Entra ID P2 or Microsoft Entra ID Governance license."}"#;
+        Self::Decide { after: Duration::ZERO, word: Cow::Borrowed("Failed"), error: Some(Cow::Borrowed(error)) }
+    }
+}
+
 /// How a POST is accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acceptance {

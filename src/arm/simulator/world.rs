@@ -4,9 +4,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::jit::Jit;
 use super::scripts::{Acceptance, Area, OnPoll, OnPost, OnRead, Outcome, Reply};
 use crate::rollout::{ApplicationId, Timestamp};
 
+/// The publisher's principal that every application lists.
+pub const PRINCIPAL: &str = "0b1ec700-0000-4000-8000-00000000aa01";
+/// The role it has there.
+pub const ROLE: &str = "b24988ac-6180-42a0-ab88-20f7382dd24c";
 /// The customer's tenant where nothing else was said.
 const TENANT: &str = "5d0f7a10-0000-4000-8000-00000000c001";
 
@@ -23,8 +28,10 @@ pub struct ApplicationSpec {
     pub tenant_id: Arc<str>,
     /// `provisioningState`.
     pub provisioning_state: Arc<str>,
-    /// `jitAccessPolicy`, as JSON.
+    /// `jitAccessPolicy`, as JSON; where it is on, the application may be called in approved windows only.
     pub jit_access_policy: Option<Arc<str>>,
+    /// `managementMode`.
+    pub management_mode: Arc<str>,
 }
 
 /// The plan of a Marketplace application. Bulk additions should share the texts.
@@ -55,6 +62,7 @@ impl ApplicationSpec {
             tenant_id: TENANT.into(),
             provisioning_state: "Succeeded".into(),
             jit_access_policy: None,
+            management_mode: "Managed".into(),
         }
     }
 }
@@ -80,6 +88,12 @@ pub struct Stats {
     pub waits: u64,
     /// Readings of one application.
     pub reads: u64,
+    /// Just-in-time requests filed, the same one again included.
+    pub jit_filings: u64,
+    /// Looks at just-in-time requests.
+    pub jit_looks: u64,
+    /// Calls for an application outside its window.
+    pub outside_windows: u64,
     /// Pages of lists.
     pub pages: u64,
     /// Pages of subscriptions, of Resource Graph and of resource groups.
@@ -109,6 +123,7 @@ pub(super) struct Application {
     pub on_post: VecDeque<OnPost>,
     pub on_poll: VecDeque<OnPoll>,
     pub on_read: VecDeque<OnRead>,
+    pub jit: Jit,
     pub posts: u32,
     pub operations: u32,
     pub last_operation: Option<u32>,
@@ -188,6 +203,7 @@ impl World {
             on_post: VecDeque::new(),
             on_poll: VecDeque::new(),
             on_read: VecDeque::new(),
+            jit: Jit::default(),
             posts: 0,
             operations: 0,
             last_operation: None,

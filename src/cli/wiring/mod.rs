@@ -22,9 +22,10 @@ use crate::functions::wire::caller::IsVouched;
 use crate::ncrontab::Schedule;
 use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
 use crate::queue::Queue;
+use crate::rollout::jit::JitSetup;
 use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
-use crate::settings::{self, DEFAULT_ORDER, Settings, SettingsError};
+use crate::settings::{self, DEFAULT_ORDER, JitResourceGroup, JitSettings, Settings, SettingsError};
 use crate::webhook::Webhook;
 
 use azure::Azure;
@@ -65,6 +66,9 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     }
     if let Some(gdap) = azure.gdap().context("GDAP cannot be used")? {
         engine = engine.with_gdap(gdap);
+    }
+    if let Some(setup) = jit(&settings.jit) {
+        engine = engine.with_jit(setup);
     }
     let is_vouched = match settings.dashboard.auth {
         settings::DashboardAuth::EasyAuth => IsVouched::Yes,
@@ -130,13 +134,24 @@ fn partner_center(
     Ok(Some(PartnerCenter::new(config, tokens, clock).context("cannot call Partner Center")?))
 }
 
+/// What just-in-time requests are made with; `None` where they are not set up.
+fn jit(settings: &JitSettings) -> Option<JitSetup> {
+    Some(JitSetup {
+        principal_id: settings.principal_id.clone()?,
+        role_id: settings.role_id.clone(),
+        resource_group: match &settings.resource_group {
+            JitResourceGroup::Managed => None,
+            JitResourceGroup::Named(name) => Some(name.clone()),
+        },
+    })
+}
+
 /// Those of some ways that the settings make passable.
 fn there(settings: &Settings, ways: &[Way]) -> Vec<Way> {
     let is_there = |way: &Way| match way {
         Way::Publisher | Way::HandOver => true,
         Way::Gdap => settings.gdap.client_id.is_some(),
-        // It comes with the part that files requests.
-        Way::Jit => false,
+        Way::Jit => settings.jit.principal_id.is_some(),
     };
     ways.iter().copied().filter(is_there).collect()
 }

@@ -8,6 +8,7 @@ pub mod command_request;
 pub mod envelope;
 pub mod export;
 pub mod import;
+pub mod jit_view;
 pub mod list;
 pub mod offers_api;
 pub mod principal;

@@ -58,6 +58,11 @@ pub fn conflict(detail: impl Into<String>) -> Problem {
     problem(StatusCode::CONFLICT, detail)
 }
 
+/// 502: Azure did not answer as it has to.
+pub fn bad_gateway(detail: impl Into<String>) -> Problem {
+    problem(StatusCode::BAD_GATEWAY, detail)
+}
+
 /// 503: settings are absent.
 pub fn not_configured(detail: &str) -> Problem {
     problem(StatusCode::SERVICE_UNAVAILABLE, detail)

@@ -135,6 +135,8 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
         }),
         hold: deployment.hold.clone(),
         maintenance_windows: deployment.maintenance_windows.clone(),
+        jit: deployment.jit.clone(),
+        management_mode: deployment.management_mode.clone(),
         ways: None,
         history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
@@ -292,7 +294,9 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
         RefreshState::AwaitingAccess { gate, next_look, .. } => (
             None,
             Some(match gate {
-                Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
+                Gate::Jit { request, approval } => {
+                    format!("waits for just-in-time request {request}, which {}", approval.who_and_where())
+                }
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
                 Gate::SignIn => {
                     "waits for somebody of the publisher who puts GDAP right: `permafresh gdap sign-in`".to_owned()

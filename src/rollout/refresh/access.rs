@@ -3,6 +3,7 @@
 
 use super::{GATE_FIRST_LOOK, GATE_PATIENCE, Gate, Next, Policy, Refresh, RefreshState};
 use crate::rollout::hand_over::HandOver;
+use crate::rollout::jit_words;
 use crate::rollout::ways::Refusal;
 use crate::rollout::{RemoteError, Timestamp, Way};
 
@@ -43,7 +44,10 @@ impl Refresh {
         policy: &Policy,
     ) -> Next {
         let way = self.way.unwrap_or(Way::Publisher);
-        self.last_error = Some(error.clone());
+        // That a way is not there says less than what kept us out before.
+        if self.last_error.is_none() || !jit_words::is_no_way(&error.code) {
+            self.last_error = Some(error.clone());
+        }
         self.refusals.retain(|refusal| refusal.way != way);
         self.refusals.push(Refusal { way, error, at: now, gate });
         match self.first_untried(policy) {

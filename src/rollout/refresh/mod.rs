@@ -16,6 +16,7 @@ mod transition;
 mod tests;
 
 use super::hand_over::HandOver;
+use super::jit::Approval;
 use super::ways::Refusal;
 use super::{
     Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
@@ -217,6 +218,9 @@ pub enum Gate {
     Jit {
         /// The request's name.
         request: String,
+        /// Who approves it.
+        #[serde(default)]
+        approval: Approval,
     },
     /// The consent of a customer's tenant.
     Consent {

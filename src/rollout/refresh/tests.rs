@@ -550,7 +550,8 @@ fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
 }
 
 fn opening(deadline: Timestamp) -> SubmitAnswer {
-    SubmitAnswer::Opening { gate: Gate::Jit { request: "jit-1".into() }, next_look: start() + minutes(1), deadline }
+    let gate = Gate::Jit { request: "jit-1".into(), approval: Default::default() };
+    SubmitAnswer::Opening { gate, next_look: start() + minutes(1), deadline }
 }
 
 fn gated() -> SubmitAnswer {
@@ -604,8 +605,8 @@ fn a_way_that_is_being_opened_is_waited_for_and_once_denied_the_other_gate_is_ne
     let denied = Event::GateClosed { error: error(403, "Denied") };
     let (next, _) = parked.apply(denied, start() + minutes(5), &ways).unwrap();
     assert!(matches!(&next.state, RefreshState::AwaitingAccess { gate: Gate::Consent { .. }, .. }), "{next:?}");
-    let (ended, _) = parked.apply(Event::Overdue, start() + minutes(60), &ways).unwrap();
-    assert!(matches!(ended.state, RefreshState::HandedOver { .. }));
+    let (next, _) = parked.apply(Event::Overdue, start() + minutes(60), &ways).unwrap();
+    assert!(matches!(&next.state, RefreshState::AwaitingAccess { gate: Gate::Consent { .. }, .. }), "so is silence");
 }
 
 #[test]
@@ -748,4 +749,37 @@ fn only_what_was_handed_over_can_have_been_run_by_the_customer_and_proves_nothin
         assert_eq!(past.result, PastResult::Succeeded { verified: false });
         assert!(ended.apply(event, start(), &policy()).is_err(), "once is enough");
     }
+}
+
+/// Parked for a just-in-time request that is looked at after a minute and given up after ten.
+fn parked_for_jit() -> Refresh {
+    let gate = Gate::Jit { request: "ab12".into(), approval: Default::default() };
+    let mut events = submitting();
+    let (next_look, deadline) = (start() + minutes(1), start() + minutes(10));
+    events.push((0, answered(SubmitAnswer::Opening { gate, next_look, deadline })));
+    let (refresh, next) = walk(events);
+    assert_eq!((next, refresh.wake_at()), (Next::Nothing, Some(next_look)));
+    refresh
+}
+
+#[test]
+fn a_just_in_time_request_is_looked_at_when_its_record_says_so() {
+    let (claimed, next) = parked_for_jit().apply(Event::Overdue, start() + minutes(1), &policy()).unwrap();
+    assert_eq!(next, Next::AskGate);
+    let until = start() + minutes(2);
+    let (waits, next) = claimed.apply(Event::Delay { until }, start() + minutes(1), &policy()).unwrap();
+    assert_eq!((next, waits.wake_at()), (Next::Nothing, Some(until)));
+    let (open, next) = waits.apply(Event::Release, until, &policy()).unwrap();
+    assert_eq!((next, open.way), (Next::Send { at: None }, Some(Way::Jit)));
+}
+
+#[test]
+fn a_just_in_time_request_that_nobody_answers_is_a_refusal_with_its_own_words() {
+    let policy = Policy { ways: vec![Way::Jit, Way::HandOver], ..policy() };
+    let (ended, _) = parked_for_jit().apply(Event::Overdue, start() + minutes(10), &policy).unwrap();
+    let RefreshState::HandedOver { hand_over } = &ended.state else { panic!("{:?}", ended.state) };
+    let error = hand_over.error.as_ref().unwrap();
+    assert_eq!(error.code, "JitUnanswered");
+    assert!(error.message.contains("ab12"), "{}", error.message);
+    assert_eq!(ended.refusals[0].way, Way::Jit);
 }

@@ -8,6 +8,7 @@ use super::{
     VERIFY_DEADLINE,
 };
 use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN, NOT_POSTED};
+use crate::rollout::jit_words::Trouble;
 use crate::rollout::openness;
 use crate::rollout::{
     Actor, Failure, Monitor, Operation, Phase, PollAnswer, ReadAnswer, RemoteError, RetryPolicy, SubmitAnswer,
@@ -98,6 +99,12 @@ impl Refresh {
                 next.state = S::Queued { attempt: *attempt, due: None };
                 Next::Nothing
             }
+            (S::AwaitingAccess { attempt, gate: gate @ Gate::Jit { request, .. }, deadline, .. }, Event::Overdue)
+                if *deadline <= now =>
+            {
+                let error = Trouble::Unanswered.error(Some(request));
+                next.gate_closed(gate, *attempt, error, now, policy)
+            }
             (S::AwaitingAccess { deadline, .. }, Event::Overdue) if *deadline <= now => next.hand_over(now, policy),
             (S::AwaitingAccess { next_look, .. }, Event::Overdue) if *next_look <= now => {
                 if let S::AwaitingAccess { next_look, .. } = &mut next.state {
@@ -106,6 +113,13 @@ impl Refresh {
                 Next::AskGate
             }
             (S::AwaitingAccess { .. }, Event::Overdue) => Next::Nothing,
+            // Its gate was looked at, and says when to look again.
+            (S::AwaitingAccess { .. }, Event::Delay { until }) => {
+                if let S::AwaitingAccess { next_look, .. } = &mut next.state {
+                    *next_look = until;
+                }
+                Next::Nothing
+            }
             (S::AwaitingAccess { attempt, gate, .. }, Event::Release) => next.gate_opened(gate, *attempt, now),
             (S::AwaitingAccess { attempt, gate, .. }, Event::GateClosed { error }) if gate.way().is_some() => {
                 next.gate_closed(gate, *attempt, error, now, policy)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use permafresh::rollout::answer::{Monitor, Operation, PollingUrl};
 use permafresh::rollout::hand_over::HandOver;
+use permafresh::rollout::jit::Approval;
 use permafresh::rollout::publish::Supersede;
 use permafresh::rollout::refresh::{Gate, Question};
 use permafresh::rollout::{
@@ -103,7 +104,7 @@ pub fn standing(standing: Standing, wake: Timestamp) -> RefreshState {
         }
         Standing::Submitting => RefreshState::Submitting { attempt, lease_until: wake },
         Standing::AwaitingAccess => {
-            let gate = Gate::Jit { request: "jit-1".to_owned() };
+            let gate = Gate::Jit { request: "jit-1".to_owned(), approval: Approval::default() };
             RefreshState::AwaitingAccess { attempt, gate, next_look: wake, deadline }
         }
         Standing::Running => {

@@ -3,6 +3,7 @@
 mod delegations;
 pub(super) mod identity;
 mod inventory;
+mod jit;
 mod pages;
 mod refresh;
 
@@ -134,6 +135,16 @@ fn act(shared: &Shared, head: &http::request::Parts, body: &Bytes) -> Act {
             if is(provider, "Microsoft.Authorization") && is(definitions, "roleDefinitions") =>
         {
             delegations::role(shared, head, role).into()
+        }
+        (_, [groups, group, _, provider, requests])
+            if is(groups, "resourceGroups") && solutions(provider) && is(requests, "jitRequests") =>
+        {
+            jit::list(shared, head, &subscription, group).into()
+        }
+        (_, [groups, group, _, provider, requests, name])
+            if is(groups, "resourceGroups") && solutions(provider) && is(requests, "jitRequests") =>
+        {
+            jit::one(shared, head, &subscription, group, name, body, now)
         }
         (&Method::GET, [groups]) if is(groups, "resourceGroups") => {
             inventory::list_groups(shared, head, &subscription).into()

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::super::Shared;
 use super::super::scripts::{OnRead, Reply};
-use super::super::world::ApplicationSpec;
+use super::super::world::{ApplicationSpec, PRINCIPAL, ROLE};
 use super::refresh::application_key;
 use super::{Act, query_value, without_api_version};
 
@@ -100,7 +100,8 @@ fn show(body: &mut String, spec: &ApplicationSpec, provisioning_state: &str) {
         }
         write!(
             body,
-            r#","properties":{{"managedResourceGroupId":"/subscriptions/{subscription}/resourceGroups/mrg-{name}","parameters":{{"adminPassword":{{"type":"SecureString"}}}},"outputs":{{}},"provisioningState":"{provisioning_state}","publisherTenantId":"5d0f7a10-0000-4000-8000-00000000f001","managementMode":"Managed","authorizations":[{{"principalId":"0b1ec700-0000-4000-8000-00000000aa01","roleDefinitionId":"b24988ac-6180-42a0-ab88-20f7382dd24c"}}]"#
+            r#","properties":{{"managedResourceGroupId":"/subscriptions/{subscription}/resourceGroups/mrg-{name}","parameters":{{"adminPassword":{{"type":"SecureString"}}}},"outputs":{{}},"provisioningState":"{provisioning_state}","publisherTenantId":"5d0f7a10-0000-4000-8000-00000000f001","managementMode":"{}","authorizations":[{{"principalId":"{PRINCIPAL}","roleDefinitionId":"{ROLE}"}}]"#,
+            spec.management_mode
         )?;
         if let Some(policy) = jit_access_policy {
             write!(body, r#","jitAccessPolicy":{policy}"#)?;

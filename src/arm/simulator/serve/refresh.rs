@@ -36,6 +36,10 @@ pub(super) fn post(shared: &Shared, head: &http::request::Parts, path: &str, now
     let Some(version) = version else {
         return Reply::error(400, "InvalidTargetVersion", "The targetVersion query parameter is not a version.").into();
     };
+    if application.jit.is_on(&application.spec) && !application.jit.is_open(now) {
+        world.stats.outside_windows += 1;
+        return Reply::forbidden().into();
+    }
     match application.on_post.pop_front() {
         None => accept(shared, world, index, version, Acceptance::default(), now),
         Some(OnPost::Accept(acceptance)) => accept(shared, world, index, version, acceptance, now),
@@ -110,6 +114,11 @@ pub(super) fn poll(
         return Reply::error(403, "InvalidOperationSignature", "The signature does not fit the URL.").into();
     };
     let operation = &mut world.operations[number as usize];
+    let application = &world.applications[operation.application as usize];
+    if application.jit.is_on(&application.spec) && !application.jit.is_open(now) {
+        world.stats.outside_windows += 1;
+        return Reply::forbidden().into();
+    }
     world.stats.impatient_polls += u64::from(impatient(operation.not_before.take(), now));
     match world.applications[operation.application as usize].on_poll.pop_front() {
         None | Some(OnPoll::AsItStands) => {

@@ -8,7 +8,7 @@ use super::super::pages::ListQuery;
 use super::parts;
 use super::{Page, rollout};
 use crate::functions::wire::api::{RefreshView, RolloutView};
-use crate::rollout::{Deployment, PastRefresh, PastResult, Timestamp, WantedVersion};
+use crate::rollout::{Deployment, JitTerms, PastRefresh, PastResult, Timestamp, WantedVersion};
 
 /// The registry.
 pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery, now: Timestamp) -> Page {
@@ -111,6 +111,8 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], d
                 (fact("Region", deployment.location.as_deref()))
                 (fact("State in Azure", deployment.provisioning_state.as_deref()))
                 (fact("Kind", deployment.kind.as_deref()))
+                @if let Some(jit) = &deployment.jit { div { dt { "Just-in-time access" } dd { (just_in_time(jit)) } } }
+                @if deployment.is_unmanaged() { div { dt { "Management" } dd { "none by the publisher: only a delegation or the customer lets us in" } } }
                 @if deployment.preview { div { dt { "Preview" } dd { "yes" } } }
                 @if !deployment.confirmed { div { dt { "Confirmed" } dd { "not yet: known from a notification only" } } }
                 div { dt { "First heard of" } dd { (parts::moment(deployment.created_at, now)) } }
@@ -147,6 +149,17 @@ fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup 
             (fact("Correlation id", refresh.correlation_id.as_deref()))
         }
         @if let Some(command) = &refresh.command { (rollout::command(command, refresh.command_powershell.as_deref())) }
+    }
+}
+
+fn just_in_time(jit: &JitTerms) -> Markup {
+    html! {
+        @if jit.enabled {
+            "on"
+            @if let Some(mode) = &jit.approval_mode { ", " bdi { (mode) } }
+            @if let Some(longest) = &jit.maximum_duration { ", at most " bdi { (longest) } }
+            @if !jit.approvers.is_empty() { ", by " bdi { (jit.approvers.join(", ")) } }
+        } @else { "off" }
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{RefreshWord, RefusalView};
-use crate::rollout::{ApplicationId, DeploymentKey, Hold, MaintenanceWindow, RolloutId, Timestamp, Version, Way};
+use crate::rollout::{
+    ApplicationId, DeploymentKey, Hold, JitTerms, MaintenanceWindow, RolloutId, Timestamp, Version, Way,
+};
 
 /// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +62,12 @@ pub struct DeploymentView {
     /// When it may be refreshed; at any time if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance_windows: Vec<MaintenanceWindow>,
+    /// What the customer has set for just-in-time access, where Azure has shown it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jit: Option<JitTerms>,
+    /// `managementMode`; where it is `Unmanaged` the plan gives its publisher no access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_mode: Option<String>,
     /// What is remembered of the ways to it, while that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ways: Option<WaysView>,
