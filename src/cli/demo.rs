@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
+use super::gdap_demo::SimulatedGdap;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
 use super::plain_text::counted;
@@ -36,6 +38,7 @@ Examples:
   permafresh demo
   permafresh demo --bad-permission
   permafresh demo --watch
+  permafresh demo --gdap
   permafresh demo --deployments 1000 --throttle
   permafresh demo --keep        # and look at the dashboard for as long as you like";
 
@@ -55,7 +58,10 @@ pub struct DemoArgs {
     /// Publish in a simulated Partner Center only, and let the service find it there
     #[arg(long)]
     pub watch: bool,
-    /// How many deployments
+    /// Have one customer whose tenant has to consent first: its refresh waits for that, and goes on
+    #[arg(long, conflicts_with_all = ["watch", "bad_permission"])]
+    pub gdap: bool,
+    /// How many deployments; with --gdap at least 2
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub deployments: u32,
     /// Port of the service; 0 takes a free one
@@ -146,7 +152,11 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
-    let ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)).await?;
+    let watching = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250));
+    let ended = match &azure.gdap {
+        Some(gdap) => tokio::try_join!(watching, gdap.consent(&client, rollout_id))?.0,
+        None => watching.await?,
+    };
     output::say("");
     let refreshes = watch::needing_attention(&client, rollout_id).await?;
     output::print(&summary::summary(&ended, &refreshes))?;
@@ -199,14 +209,18 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
     if let Some(partner_center) = &azure.partner_center {
         values.extend(partner_center.settings());
     }
+    if let Some(gdap) = &azure.gdap {
+        values.extend(gdap.settings());
+    }
     local::built_in(values, args.port)
 }
 
 /// Azure for the length of a demo.
 struct SimulatedAzure {
-    simulator: Simulator,
+    simulator: Arc<Simulator>,
     applications: Vec<ApplicationId>,
     partner_center: Option<SimulatedPartnerCenter>,
+    gdap: Option<SimulatedGdap>,
 }
 
 impl SimulatedAzure {
@@ -221,15 +235,22 @@ impl SimulatedAzure {
             .await
             .context("cannot start the simulated Azure")
             .map_err(|error| Failure::new(error, "check that this machine lets a program listen on 127.0.0.1"))?;
+        let simulator = Arc::new(simulator);
+        let count = if args.gdap { args.deployments.max(2) } else { args.deployments };
         // The order in which a rollout takes them.
-        let mut applications: Vec<ApplicationId> = (0..args.deployments).map(application).collect();
+        let mut applications: Vec<ApplicationId> = (0..count).map(application).collect();
         applications.sort_by_key(ApplicationId::key);
         simulator.add_applications(applications.iter().cloned().map(ApplicationSpec::new));
         let partner_center = match args.watch {
             true => Some(SimulatedPartnerCenter::start(args).await?),
             false => None,
         };
-        let azure = Self { simulator, applications, partner_center };
+        // Not the canary, which has to prove something.
+        let gdap = match applications.get(1) {
+            Some(second) if args.gdap => Some(SimulatedGdap::start(&simulator, second).await?),
+            _ => None,
+        };
+        let azure = Self { simulator, applications, partner_center, gdap };
         azure.prepare(args);
         Ok(azure)
     }

@@ -9,6 +9,7 @@ pub mod deployments;
 pub mod dry_run;
 pub mod failure;
 pub mod gdap;
+mod gdap_demo;
 pub mod handler;
 pub mod lighthouse;
 pub mod lint;

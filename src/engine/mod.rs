@@ -44,6 +44,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::access::gdap::Gdap;
+use crate::access::guests::Guests;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
@@ -128,6 +129,7 @@ pub struct Engine {
     linter: lint::Linter,
     watch: Option<watch::Watch>,
     gdap: Option<Arc<Gdap>>,
+    guests: Option<Guests>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -157,6 +159,7 @@ impl Engine {
             webhook: None,
             watch: None,
             gdap: None,
+            guests: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

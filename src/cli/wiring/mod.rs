@@ -65,6 +65,9 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     if let Some(gdap) = azure.gdap().context("GDAP cannot be used")? {
         engine = engine.with_gdap(gdap);
     }
+    if let Some(guests) = azure.guests() {
+        engine = engine.with_guests(guests);
+    }
     let is_vouched = match settings.dashboard.auth {
         settings::DashboardAuth::EasyAuth => IsVouched::Yes,
         settings::DashboardAuth::Key => IsVouched::No,
