@@ -368,7 +368,8 @@ impl ArmClient {
         let was_guest = self.lock_guests().contains(call.subscription);
         let (first, second) = if was_guest { (guest, tokens) } else { (tokens, guest) };
         let (outcome, turn) = self.call_as(&Caller::alone(first), &call, turn).await;
-        if !outcome.is_refusal() && !(was_guest && outcome.lacks_token()) {
+        let is_shut = outcome.is_refusal() || was_guest && outcome.lacks_token();
+        if !is_shut {
             return outcome;
         }
         let (again, _) = self.call_as(&Caller::alone(second), &call, turn).await;

@@ -16,7 +16,7 @@ use crate::access::gdap::simulator::{Call, Customer, OnCall, OnToken, Reply, Sim
 use crate::arm::simulator::{ApplicationSpec, Simulator as Arm};
 use crate::clock::{Clock, SystemClock};
 use crate::functions::wire::api::{RefreshView, RefreshWord};
-use crate::rollout::{ApplicationId, RolloutId, Timestamp};
+use crate::rollout::{ApplicationId, RolloutId, Timestamp, Way};
 
 /// The customer's tenant.
 const CUSTOMER: &str = "c0117050-0000-4000-8000-00000000c002";
@@ -93,7 +93,7 @@ impl SimulatedGdap {
         output::say("  consented    by the tenant's administrator, at the link of `permafresh gdap link`");
         client.open("bring the administrator back", &self.callback(SystemClock.now())).await?;
         let done = self.reached(client, rollout, RefreshWord::Succeeded, "the refresh that went on").await?;
-        let way = done.way.map(|way| way.word()).unwrap_or_default();
+        let way = done.way.map(Way::word).unwrap_or_default();
         output::say(&format!("  un-parked    {} succeeded by the way {way}", self.application.name()));
         Ok(())
     }
