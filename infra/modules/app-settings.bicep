@@ -92,6 +92,9 @@ var azure = {
   AZURE_TENANT_ID: tenant().tenantId
   AZURE_CLIENT_ID: identityClientId
   AZURE_CLIENT_SECRET: ''
+  // With an app registration as AZURE_CLIENT_ID (in `settings`) this identity stands for it.
+  AZURE_MANAGED_IDENTITY_CLIENT_ID: identityClientId
+  AZURE_ADDITIONALLY_ALLOWED_TENANTS: ''
   AZURE_AUTHORITY_HOST: environment().authentication.loginEndpoint
 }
 

@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::error::{Error, ErrorKind};
+use azure_core::http::ClientMethodOptions;
 use azure_identity::{
-    ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential, ClientSecretCredentialOptions,
-    DeveloperToolsCredential, ManagedIdentityCredential, ManagedIdentityCredentialOptions, UserAssignedId,
+    ClientAssertion, ClientAssertionCredential, ClientAssertionCredentialOptions, ClientSecretCredential,
+    ClientSecretCredentialOptions, DeveloperToolsCredential, ManagedIdentityCredential,
+    ManagedIdentityCredentialOptions, UserAssignedId,
 };
 use http::HeaderValue;
 
@@ -27,6 +31,8 @@ pub const MARGIN: Duration = Duration::from_secs(5 * 60);
 const BREATHER: Duration = Duration::from_secs(30);
 /// Microsoft Entra, where no other is named.
 const PUBLIC_AUTHORITY: &str = "https://login.microsoftonline.com";
+/// What a managed identity's token is for when it stands for an app registration (workload identity federation).
+pub const FEDERATION_SCOPE: &str = "api://AzureADTokenExchange/.default";
 /// How long the SDK may take for one token.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest reason that is kept of a failure, in characters.
@@ -43,6 +49,8 @@ pub struct IdentityConfig {
     pub client_secret: Option<String>,
     /// A certificate in the place of the secret, which wins over it.
     pub client_certificate: Option<ClientCertificate>,
+    /// The managed identity that the app registration trusts in the place of a secret (workload identity federation).
+    pub federated_by: Option<Arc<TokenSource>>,
     /// `IDENTITY_ENDPOINT`: whether there is a managed identity. The SDK reads it, and `IDENTITY_HEADER`, from the
     /// environment of the process.
     pub identity_endpoint: Option<String>,
@@ -57,6 +65,7 @@ impl fmt::Debug for IdentityConfig {
             .field("client_id", &self.client_id)
             .field("client_secret", &self.client_secret.as_ref().map(|_| "redacted"))
             .field("client_certificate", &self.client_certificate)
+            .field("federated_by", &self.federated_by)
             .field("identity_endpoint", &self.identity_endpoint)
             .field("authority_host", &self.authority_host)
             .finish()
@@ -70,6 +79,8 @@ pub enum IdentityKind {
     ClientSecret,
     /// An app registration with a certificate.
     ClientCertificate,
+    /// An app registration that a managed identity stands for: no secret at all.
+    FederatedIdentity,
     /// A managed identity: system-assigned, or user-assigned where a client id is set.
     ManagedIdentity,
     /// Whoever is signed in to the Azure CLI or the Azure Developer CLI.
@@ -77,13 +88,16 @@ pub enum IdentityKind {
 }
 
 impl IdentityConfig {
-    /// A client secret if complete, else a managed identity if there is one, else developer tools.
+    /// A client secret if complete, else the app registration that a managed identity stands for, else a managed identity if
+    /// there is one, else developer tools.
     pub fn kind(&self) -> IdentityKind {
         let set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
         if set(&self.tenant_id) && set(&self.client_id) && self.client_certificate.is_some() {
             IdentityKind::ClientCertificate
         } else if set(&self.tenant_id) && set(&self.client_id) && set(&self.client_secret) {
             IdentityKind::ClientSecret
+        } else if set(&self.tenant_id) && set(&self.client_id) && self.federated_by.is_some() {
+            IdentityKind::FederatedIdentity
         } else if set(&self.identity_endpoint) {
             IdentityKind::ManagedIdentity
         } else {
@@ -126,6 +140,14 @@ impl IdentityConfig {
                 let options = ClientAssertionCredentialOptions { client_options: options };
                 Ok(ClientAssertionCredential::new(tenant_id, client_id, signer, Some(options))?)
             }
+            IdentityKind::FederatedIdentity => {
+                let identity = self.federated_by.clone();
+                let identity = identity.expect("the kind is this one only where there is such an identity");
+                let options = ClientAssertionCredentialOptions { client_options: options };
+                let (tenant_id, client_id) =
+                    (self.tenant_id.clone().unwrap_or_default(), client_id.unwrap_or_default());
+                Ok(ClientAssertionCredential::new(tenant_id, client_id, Federation(identity), Some(options))?)
+            }
             IdentityKind::ManagedIdentity => {
                 Ok(ManagedIdentityCredential::new(Some(ManagedIdentityCredentialOptions {
                     user_assigned_id: client_id.map(UserAssignedId::ClientId),
@@ -134,6 +156,20 @@ impl IdentityConfig {
             }
             IdentityKind::DeveloperTools => Ok(DeveloperToolsCredential::new(None)?),
         }
+    }
+}
+
+/// A managed identity's token as the app's proof.
+#[derive(Clone, Debug)]
+struct Federation(Arc<TokenSource>);
+
+#[async_trait]
+impl ClientAssertion for Federation {
+    async fn secret(&self, _: Option<ClientMethodOptions<'_>>) -> azure_core::Result<String> {
+        let token = self.0.token(FEDERATION_SCOPE).await;
+        token
+            .map(|token| token.secret().to_owned())
+            .map_err(|error| Error::with_message(ErrorKind::Credential, error.to_string()))
     }
 }
 
@@ -334,6 +370,9 @@ impl TokenSource {
                     "check AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, and whether the secret has expired"
                 }
                 IdentityKind::ClientCertificate => "check the app registration's tenant, client id and certificate",
+                IdentityKind::FederatedIdentity => {
+                    "check that the app registration AZURE_CLIENT_ID has the managed identity AZURE_MANAGED_IDENTITY_CLIENT_ID as a federated credential, with the audience api://AzureADTokenExchange"
+                }
                 IdentityKind::ManagedIdentity => {
                     "check that the function app has the managed identity, and AZURE_CLIENT_ID if it is user-assigned"
                 }

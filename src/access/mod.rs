@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod claims;
 pub mod credential;
 pub mod gdap;
+pub mod guests;
 pub mod legacy_transport;
 mod sdk_transport;
 pub mod shared_access;

@@ -1,9 +1,10 @@
 //! The calls to ARM. Infallible in type: whatever happens is an answer that the domain can decide on.
 //!
-//! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. The one thing repeated within a call
-//! is a 401 that blames the token, once, with a new one. Nothing sleeps here: Retry-After is part of the answer.
+//! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. What is repeated within a call: a 401
+//! that blames the token, once, with a new one; a refusal, once, as our app in the customer's tenant, where that is allowed. Nothing sleeps here: Retry-After is part of the answer.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::challenge;
 use super::delegations::Looked;
 use super::host_rule::{ArmHost, InvalidEndpoint, UrlRefused};
 use super::operation::{self, Answer};
+use super::remote_error;
 use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::claims::Claims;
@@ -121,23 +123,28 @@ pub struct ReadOutcome {
 /// Whose tokens go along.
 #[derive(Clone)]
 enum Caller {
-    /// Our own identity's.
-    Own(Arc<TokenSource>),
+    /// Our own identity's; where it is refused, those of our app in the customer's tenant, if there are any.
+    Own { tokens: Arc<TokenSource>, guest: Option<Arc<TokenSource>> },
     /// Our app and user, in one customer's tenant.
     Gdap { gdap: Arc<Gdap>, tenant: Arc<str> },
 }
 
 impl Caller {
+    /// The same as the one of the two that is to be tried first, or last.
+    fn alone(tokens: &Arc<TokenSource>) -> Self {
+        Self::Own { tokens: Arc::clone(tokens), guest: None }
+    }
+
     async fn token(&self, scope: &str) -> Result<BearerToken, NoToken> {
         match self {
-            Self::Own(tokens) => tokens.token(scope).await,
+            Self::Own { tokens, .. } => tokens.token(scope).await,
             Self::Gdap { gdap, tenant } => gdap.arm_token(tenant).await.map_err(|error| no_token(scope, error)),
         }
     }
 
     async fn fresh(&self, scope: &str, refused: &BearerToken) -> Result<BearerToken, NoToken> {
         match self {
-            Self::Own(tokens) => tokens.fresh(scope, refused).await,
+            Self::Own { tokens, .. } => tokens.fresh(scope, refused).await,
             Self::Gdap { gdap, tenant } => {
                 gdap.fresh_arm_token(tenant, refused).await.map_err(|error| no_token(scope, error))
             }
@@ -163,6 +170,8 @@ pub(super) struct Shared {
     transport: Transport,
     admission: Admission,
     throttle: Throttle,
+    /// The subscriptions that our app entered as a guest last.
+    as_guest: Mutex<HashSet<Box<str>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -186,14 +195,25 @@ impl ArmClient {
             ),
             admission: Admission::new(config.max_concurrency),
             throttle: Throttle::default(),
+            as_guest: Mutex::default(),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), caller: Caller::Own(tokens) })
+        Ok(Self { shared: Arc::new(shared), caller: Caller::Own { tokens, guest: None } })
     }
 
     /// The same client with the tokens of another identity: another way to a deployment (design §5).
     pub fn with_tokens(&self, tokens: Arc<TokenSource>) -> Self {
-        Self { shared: Arc::clone(&self.shared), caller: Caller::Own(tokens) }
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Own { tokens, guest: None } }
+    }
+
+    /// The same client, which calls with `guest`, our app's tokens in the customer's tenant, where its own are refused.
+    #[must_use]
+    pub fn or_as_guest(&self, guest: Arc<TokenSource>) -> Self {
+        let caller = match &self.caller {
+            Caller::Own { tokens, .. } => Caller::Own { tokens: Arc::clone(tokens), guest: Some(guest) },
+            Caller::Gdap { .. } => self.caller.clone(),
+        };
+        Self { shared: Arc::clone(&self.shared), caller }
     }
 
     /// The same client as our app and user in a customer's tenant: for subscriptions of that tenant alone.
@@ -356,25 +376,54 @@ impl ArmClient {
     }
 
     async fn call_by(&self, call: Call<'_>, turn: Turn) -> Outcome {
+        let Caller::Own { tokens, guest: Some(guest) } = &self.caller else {
+            return self.call_as(&self.caller, &call, turn).await.0;
+        };
+        let was_guest = self.lock_guests().contains(call.subscription);
+        let (first, second) = if was_guest { (guest, tokens) } else { (tokens, guest) };
+        let (outcome, turn) = self.call_as(&Caller::alone(first), &call, turn).await;
+        let is_shut = outcome.is_refusal() || was_guest && outcome.lacks_token();
+        if !is_shut {
+            return outcome;
+        }
+        let (again, _) = self.call_as(&Caller::alone(second), &call, turn).await;
+        if again.is_refusal() || again.lacks_token() {
+            // Two doors are closed; the first is the one that was to be used.
+            return outcome;
+        }
+        let mut guests = self.lock_guests();
+        if was_guest {
+            guests.remove(call.subscription);
+        } else {
+            guests.insert(call.subscription.into());
+        }
+        again
+    }
+
+    fn lock_guests(&self) -> MutexGuard<'_, HashSet<Box<str>>> {
+        self.shared.as_guest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One call, with the tokens of one; and the place that it had, for another one.
+    async fn call_as(&self, caller: &Caller, call: &Call<'_>, turn: Turn) -> (Outcome, Turn) {
         let shared = &*self.shared;
         let held_back = || shared.throttle.remaining(call.subscription, shared.clock.now());
         if let Some(rest) = held_back() {
-            return Outcome::held_back(rest);
+            return (Outcome::held_back(rest), turn);
         }
-        let token = match self.caller.token(&shared.scope).await {
+        let token = match caller.token(&shared.scope).await {
             Ok(token) => token,
-            Err(error) => return Outcome::without_token(error),
+            Err(error) => return (Outcome::without_token(error), turn),
         };
-        let _turn = match turn {
-            Turn::Given(turn) => Some(turn),
-            Turn::Held => None,
-            Turn::Wanted => Some(shared.admission.admit(Class::Look).await),
+        let turn = match turn {
+            Turn::Wanted => Turn::Given(shared.admission.admit(Class::Look).await),
+            turn => turn,
         };
         // While this call waited, another one may have been told to leave the subscription alone.
         if let Some(rest) = held_back() {
-            return Outcome::held_back(rest);
+            return (Outcome::held_back(rest), turn);
         }
-        let first = self.exchange(&call, &token).await;
+        let first = self.exchange(call, &token).await;
         let again = match &first {
             Outcome::Answered { received, .. } if received.status == StatusCode::UNAUTHORIZED => {
                 operation::blames_token(&self.answer(received).error())
@@ -382,12 +431,13 @@ impl ArmClient {
             _ => false,
         };
         if !again {
-            return first;
+            return (first, turn);
         }
-        match self.caller.fresh(&shared.scope, &token).await {
-            Ok(token) => self.exchange(&call, &token).await,
+        let outcome = match caller.fresh(&shared.scope, &token).await {
+            Ok(token) => self.exchange(call, &token).await,
             Err(error) => Outcome::without_token(error),
-        }
+        };
+        (outcome, turn)
     }
 
     async fn exchange(&self, call: &Call<'_>, token: &BearerToken) -> Outcome {
@@ -497,6 +547,23 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the door is closed: 401, 403, or a subscription that the caller cannot see.
+    fn is_refusal(&self) -> bool {
+        let Self::Answered { received, .. } = self else { return false };
+        match received.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => true,
+            StatusCode::NOT_FOUND => {
+                let error = remote_error::from_answer(received.status, &received.body);
+                error.code.eq_ignore_ascii_case("SubscriptionNotFound")
+            }
+            _ => false,
+        }
+    }
+
+    fn lacks_token(&self) -> bool {
+        matches!(self, Self::Unanswered { error, .. } if error.status.is_none() && error.code == NO_TOKEN)
+    }
+
     fn held_back(rest: Duration) -> Self {
         let message = format!(
             "not called: ARM throttles this subscription and wants no call for another {} s",

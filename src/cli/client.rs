@@ -304,6 +304,11 @@ impl ApiClient {
         response.text().await.map_err(|error| self.unreachable(error))
     }
 
+    /// Opens a page as a browser does.
+    pub async fn open(&self, action: &'static str, path: &str) -> Result<(), ClientError> {
+        self.send(action, Method::GET, path, None).await.map(|_| ())
+    }
+
     /// Imports deployments: [`DeploymentRow`]s as a JSON array, or as CSV.
     pub async fn import(&self, bytes: Vec<u8>, format: BodyFormat) -> Result<ImportResult, ClientError> {
         let action = "import the deployments";

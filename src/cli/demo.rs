@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
+use super::gdap_demo::SimulatedGdap;
 use super::jit_demo::Customers;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
@@ -38,6 +40,7 @@ Examples:
   permafresh demo --bad-permission
   permafresh demo --watch
   permafresh demo --jit
+  permafresh demo --gdap
   permafresh demo --deployments 1000 --throttle
   permafresh demo --keep        # and look at the dashboard for as long as you like";
 
@@ -60,7 +63,10 @@ pub struct DemoArgs {
     /// Give some customers just-in-time access, so that refreshes wait for their approval
     #[arg(long, conflicts_with = "bad_permission")]
     pub jit: bool,
-    /// How many deployments
+    /// Have one customer whose tenant has to consent first: its refresh waits for that, and goes on
+    #[arg(long, conflicts_with_all = ["watch", "bad_permission", "jit"])]
+    pub gdap: bool,
+    /// How many deployments; with --gdap at least 2
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     pub deployments: u32,
     /// Port of the service; 0 takes a free one
@@ -151,8 +157,15 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
+    let watching = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250));
+    let resting = async {
+        match &azure.gdap {
+            Some(gdap) => Ok(tokio::try_join!(watching, gdap.consent(&client, rollout_id))?.0),
+            None => watching.await,
+        }
+    };
     let ended = tokio::select! {
-        ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)) => ended?,
+        ended = resting => ended?,
         never = azure.customers.decide(&azure.simulator) => match never {},
     };
     output::say("");
@@ -208,15 +221,19 @@ fn service(args: &DemoArgs, folder: &Path, azure: &SimulatedAzure) -> Result<Loc
         values.extend(partner_center.settings());
     }
     values.extend(azure.customers.settings());
+    if let Some(gdap) = &azure.gdap {
+        values.extend(gdap.settings());
+    }
     local::built_in(values, args.port)
 }
 
 /// Azure for the length of a demo.
 struct SimulatedAzure {
-    simulator: Simulator,
+    simulator: Arc<Simulator>,
     applications: Vec<ApplicationId>,
     partner_center: Option<SimulatedPartnerCenter>,
     customers: Customers,
+    gdap: Option<SimulatedGdap>,
 }
 
 impl SimulatedAzure {
@@ -231,8 +248,10 @@ impl SimulatedAzure {
             .await
             .context("cannot start the simulated Azure")
             .map_err(|error| Failure::new(error, "check that this machine lets a program listen on 127.0.0.1"))?;
+        let simulator = Arc::new(simulator);
+        let count = if args.gdap { args.deployments.max(2) } else { args.deployments };
         // The order in which a rollout takes them.
-        let mut applications: Vec<ApplicationId> = (0..args.deployments).map(application).collect();
+        let mut applications: Vec<ApplicationId> = (0..count).map(application).collect();
         applications.sort_by_key(ApplicationId::key);
         simulator.add_applications(applications.iter().cloned().map(ApplicationSpec::new));
         let partner_center = match args.watch {
@@ -240,7 +259,12 @@ impl SimulatedAzure {
             false => None,
         };
         let customers = if args.jit { Customers::of(&applications) } else { Customers::default() };
-        let azure = Self { simulator, applications, partner_center, customers };
+        // Not the canary, which has to prove something.
+        let gdap = match applications.get(1) {
+            Some(second) if args.gdap => Some(SimulatedGdap::start(&simulator, second).await?),
+            _ => None,
+        };
+        let azure = Self { simulator, applications, partner_center, customers, gdap };
         azure.prepare(args);
         azure.customers.move_in(&azure.simulator);
         Ok(azure)

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod failure;
 pub mod gdap;
+mod gdap_demo;
 pub mod handler;
 pub mod jit;
 mod jit_demo;

@@ -86,7 +86,10 @@ impl SimulatedPartnerCenter {
 }
 
 /// Asks again and again until there is an answer.
-async fn wait<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
+pub(super) async fn wait<T>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>, Failure>,
+) -> Result<T, Failure> {
     let asked = async {
         loop {
             if let Some(answer) = ask().await? {

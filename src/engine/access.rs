@@ -37,14 +37,17 @@ impl Engine {
         place: &Permit,
     ) -> Result<Access, EngineError> {
         match refresh.way {
-            Some(Way::Publisher) if is_unmanaged && self.is_delegated(refresh, place).await == Some(false) => {
+            // A guest may have been given a role by the customer, which no delegation shows.
+            Some(Way::Publisher)
+                if is_unmanaged && self.guests.is_none() && self.is_delegated(refresh, place).await == Some(false) =>
+            {
                 let message = "the plan gives its publisher no access to this deployment (managementMode is Unmanaged), and no delegation \
                                by Azure Lighthouse can be seen, so our own identity was not tried";
                 Ok(Access::Shut(SubmitAnswer::Refused { error: ours(UNMANAGED, message.to_owned()) }))
             }
             Some(Way::Gdap) => self.gain_gdap(refresh.application_id.subscription(), place).await,
             Some(Way::Jit) => self.gain_jit(refresh, place).await,
-            _ => Ok(Access::Open(self.arm.clone())),
+            _ => Ok(Access::Open(self.arm_as_publisher(refresh.application_id.subscription(), Some(place)).await?)),
         }
     }
 
@@ -58,6 +61,16 @@ impl Engine {
             }
         }
         Some(false)
+    }
+
+    /// Our own client, which may enter the customer's tenant as a guest where the settings allow it.
+    async fn arm_as_publisher(&self, subscription: &str, place: Option<&Permit>) -> Result<ArmClient, EngineError> {
+        let Some(guests) = &self.guests else { return Ok(self.arm.clone()) };
+        let guest = match self.tenant_asked(subscription, place).await? {
+            TenantAnswer::Known(tenant) => guests.tokens_of(&tenant),
+            TenantAnswer::NoSubscription | TenantAnswer::Unclear { .. } => None,
+        };
+        Ok(guest.map_or_else(|| self.arm.clone(), |guest| self.arm.or_as_guest(guest)))
     }
 
     async fn gain_gdap(&self, subscription: &str, place: &Permit) -> Result<Access, EngineError> {
@@ -75,7 +88,7 @@ impl Engine {
             TenantAnswer::Unclear { error, wait } => return Ok(Access::Shut(SubmitAnswer::Retry { error, wait })),
         };
         if let Some(standstill) = self.gdap_standstill().await? {
-            let error = ours(SIGN_IN_NEEDED, standstill.why);
+            let error = ours(&standstill.code, standstill.why);
             return Ok(Access::Shut(SubmitAnswer::Gated { error, gate: Gate::SignIn }));
         }
         match self.gdap_token(&tenant).await? {
@@ -94,7 +107,7 @@ impl Engine {
     pub(super) async fn arm_for_look(&self, refresh: &Refresh) -> Result<Result<ArmClient, RemoteError>, EngineError> {
         match refresh.way {
             Some(Way::Gdap) => self.gdap_client(refresh.application_id.subscription()).await,
-            _ => Ok(Ok(self.arm.clone())),
+            _ => self.arm_as_publisher(refresh.application_id.subscription(), None).await.map(Ok),
         }
     }
 
@@ -105,7 +118,10 @@ impl Engine {
             Some(Way::Gdap) => self.gdap_client(deployment.application_id.subscription()).await?.ok(),
             _ => None,
         };
-        Ok(by_gdap.unwrap_or_else(|| self.arm.clone()))
+        match by_gdap {
+            Some(arm) => Ok(arm),
+            None => self.arm_as_publisher(deployment.application_id.subscription(), None).await,
+        }
     }
 
     async fn gdap_client(&self, subscription: &str) -> Result<Result<ArmClient, RemoteError>, EngineError> {

@@ -17,6 +17,7 @@ use crate::access::credential::BearerToken;
 use crate::access::gdap::partner::RequestIds;
 use crate::access::gdap::scopes::Grant;
 use crate::access::gdap::{Gdap, GdapError, Standstill};
+use crate::access::guests::Guests;
 use crate::queue::{Message, Outgoing};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{Event, RefreshState, RetryPolicy, Standing, Timestamp};
@@ -89,6 +90,12 @@ impl Engine {
     #[must_use]
     pub fn with_gdap(self, gdap: Gdap) -> Self {
         Self { gdap: Some(Arc::new(gdap)), ..self }
+    }
+
+    /// The same engine, whose own app may enter customers' tenants.
+    #[must_use]
+    pub fn with_guests(self, guests: Guests) -> Self {
+        Self { guests: Some(guests), ..self }
     }
 
     /// GDAP, where it is set up.

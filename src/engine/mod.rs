@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::access::gdap::Gdap;
+use crate::access::guests::Guests;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
@@ -133,6 +134,7 @@ pub struct Engine {
     watch: Option<watch::Watch>,
     gdap: Option<Arc<Gdap>>,
     jit: Option<JitSetup>,
+    guests: Option<Guests>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -163,6 +165,7 @@ impl Engine {
             watch: None,
             gdap: None,
             jit: None,
+            guests: None,
             claiming: tokio::sync::Mutex::new(()),
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),

@@ -10,6 +10,7 @@ use tracing::{error, info};
 use super::{Engine, EngineError};
 use crate::access::gdap::{GdapError, Standstill};
 use crate::rollout::Timestamp;
+use crate::rollout::failure::{GDAP_MISCONFIGURED, SIGN_IN_NEEDED};
 use crate::rollout::refresh::Gate;
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
@@ -23,6 +24,8 @@ pub(super) const GAP: Duration = Duration::from_secs(5 * 60);
 pub(super) struct GdapStandstill {
     /// Since when.
     pub since: Timestamp,
+    /// Why, in a word.
+    pub code: String,
     /// Why, and what to do.
     pub why: String,
     /// When to ask again.
@@ -47,7 +50,12 @@ impl Engine {
     /// Notes that GDAP stands still; whoever was first has said so.
     pub(super) async fn note_standstill(&self, why: &GdapError) -> Result<(), EngineError> {
         let now = self.now();
-        let standstill = GdapStandstill { since: now, why: why.to_string(), next_try: now + GAP };
+        let code = match why {
+            GdapError::SignInAgain { .. } => SIGN_IN_NEEDED,
+            _ => GDAP_MISCONFIGURED,
+        };
+        let standstill =
+            GdapStandstill { since: now, code: code.to_owned(), why: why.to_string(), next_try: now + GAP };
         if document::save(self.store(), &Versioned::new(standstill)).await?.is_stored() {
             error!("GDAP stands still for every customer: {why}; refreshes go by other ways, or wait");
         }

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use crate::access::certificate::ClientCertificate;
+use crate::access::guests::AllowedTenants;
 use crate::rollout::submission::States;
 
 use super::{Endpoint, OfferSettings, Problem, Secret, ServiceBusConnection, StorageConnection};
@@ -123,6 +124,8 @@ pub struct IdentitySettings {
     pub platform: Option<Endpoint>,
     /// The publisher's tenant, where it is named.
     pub tenant_id: Option<String>,
+    /// In which customers' tenants the app registration may ask for tokens of its own.
+    pub additional_tenants: AllowedTenants,
     /// Microsoft Entra.
     pub authority_host: Endpoint,
 }
@@ -147,9 +150,20 @@ pub enum Credential {
         header: Secret,
         /// The client id of a user-assigned identity.
         client_id: Option<String>,
+        /// The app registration that it stands for, if it does.
+        app: Option<FederatedApp>,
     },
     /// Whoever is signed in with Azure's command line tools.
     DeveloperTools,
+}
+
+/// An app registration that trusts a managed identity, so that there is no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederatedApp {
+    /// Its tenant.
+    pub tenant_id: String,
+    /// Its client id.
+    pub client_id: String,
 }
 
 /// Who may post notifications.

@@ -70,6 +70,14 @@ pub const ALL: &[SettingDoc] = &[
     without("AZURE_TENANT_ID", "tenant of the publisher's identity"),
     without("AZURE_CLIENT_ID", "app registration, or user-assigned managed identity where there is no secret"),
     without("AZURE_CLIENT_SECRET", "secret of the app registration"),
+    without(
+        "AZURE_MANAGED_IDENTITY_CLIENT_ID",
+        "managed identity that stands for the app registration AZURE_CLIENT_ID, in the place of a secret",
+    ),
+    without(
+        "AZURE_ADDITIONALLY_ALLOWED_TENANTS",
+        "customers' tenants in which the app registration may ask for tokens: ids with ; between them, or *",
+    ),
     without("IDENTITY_ENDPOINT", "set by Azure where there is a managed identity"),
     without("IDENTITY_HEADER", "set by Azure where there is a managed identity"),
     with(

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use reader::Reader;
 
 use crate::access::certificate::ClientCertificate;
+use crate::access::guests::AllowedTenants;
+use crate::rollout::resource_id::is_guid;
 use crate::rollout::submission::States;
 
 pub use concerns::*;
@@ -250,6 +252,7 @@ fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
     let tenant_id = reader.directory_id("AZURE_TENANT_ID");
     let client_id = reader.directory_id("AZURE_CLIENT_ID");
     let secret = reader.secret("AZURE_CLIENT_SECRET");
+    let managed = reader.directory_id("AZURE_MANAGED_IDENTITY_CLIENT_ID");
     let endpoint = reader.text("IDENTITY_ENDPOINT").map(Endpoint::parse_platform);
     let endpoint = endpoint.and_then(|parsed| reader.taken("IDENTITY_ENDPOINT", parsed));
     let header = reader.secret("IDENTITY_HEADER");
@@ -267,12 +270,67 @@ fn identity(reader: &mut Reader<'_>) -> IdentitySettings {
                 );
             }
             match (endpoint, header) {
-                (Some(endpoint), Some(header)) => Credential::ManagedIdentity { endpoint, header, client_id },
+                (Some(endpoint), Some(header)) => {
+                    let (client_id, app) = stood_for(reader, tenant_id.as_deref(), client_id, managed);
+                    Credential::ManagedIdentity { endpoint, header, client_id, app }
+                }
                 _ => Credential::DeveloperTools,
             }
         }
     };
-    IdentitySettings { credential, platform, tenant_id, authority_host }
+    let additional_tenants = additional_tenants(reader, &credential);
+    IdentitySettings { credential, platform, tenant_id, additional_tenants, authority_host }
+}
+
+/// Which managed identity it is, and the app registration it stands for: where both are named, and are not the same.
+fn stood_for(
+    reader: &mut Reader<'_>,
+    tenant_id: Option<&str>,
+    client_id: Option<String>,
+    managed: Option<String>,
+) -> (Option<String>, Option<FederatedApp>) {
+    let Some(managed) = managed else { return (client_id, None) };
+    let app = client_id.filter(|app| !app.eq_ignore_ascii_case(&managed));
+    let app = match (app, tenant_id) {
+        (Some(client_id), Some(tenant_id)) => Some(FederatedApp { tenant_id: tenant_id.to_owned(), client_id }),
+        (Some(_), None) => {
+            reader.wrong(
+                "AZURE_TENANT_ID",
+                "it is absent, and AZURE_CLIENT_ID names an app registration that AZURE_MANAGED_IDENTITY_CLIENT_ID stands for",
+                "set it to the tenant of the app registration",
+            );
+            None
+        }
+        (None, _) => None,
+    };
+    (Some(managed), app)
+}
+
+fn additional_tenants(reader: &mut Reader<'_>, credential: &Credential) -> AllowedTenants {
+    const NAME: &str = "AZURE_ADDITIONALLY_ALLOWED_TENANTS";
+    let is_list = |text: &str| {
+        let all: Vec<_> = text.split(';').map(str::trim).filter(|part| !part.is_empty()).collect();
+        !all.is_empty() && (all == ["*"] || all.iter().all(|part| is_guid(part)))
+    };
+    let fix = "give the ids (GUIDs) of the tenants with ; between them, or * for all";
+    let Some(text) = reader.checked(NAME, is_list, "it is no list of tenants", fix) else {
+        return AllowedTenants::None;
+    };
+    let is_app =
+        matches!(credential, Credential::ClientSecret { .. } | Credential::ManagedIdentity { app: Some(_), .. });
+    if !is_app {
+        reader.odd(
+            NAME,
+            "it is not used, since only an app registration can be let into other tenants",
+            "set AZURE_CLIENT_ID to a multitenant app registration, with a secret or with a managed identity that stands for it",
+        );
+        return AllowedTenants::None;
+    }
+    if text.trim() == "*" {
+        return AllowedTenants::All;
+    }
+    let tenants = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    AllowedTenants::These(tenants.map(str::to_ascii_lowercase).collect())
 }
 
 fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {

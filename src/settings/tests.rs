@@ -285,6 +285,24 @@ fn a_managed_identity_is_refused_where_nobody_manages_one() {
 }
 
 #[test]
+fn an_app_may_be_let_into_named_tenants_or_all() {
+    const NAME: &str = "AZURE_ADDITIONALLY_ALLOWED_TENANTS";
+    const TENANT: &str = "A4F0E2D1-77aa-4b31-9f2e-5c6d7e8f9a01";
+    let app = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
+    let tenants = |text: &str| settings(&[&app[..], &[(NAME, text)]].concat()).identity.additional_tenants;
+    assert_eq!(tenants("*"), AllowedTenants::All);
+    assert_eq!(tenants(""), AllowedTenants::None);
+    let two = tenants(&format!("{TENANT}; b5a1e2d1-77aa-4b31-9f2e-5c6d7e8f9a02;"));
+    assert!(two.allows(&TENANT.to_lowercase()) && two.allows(TENANT) && !two.allows("c"), "{two:?}");
+    for bad in ["contoso.com", "*;*", ";", "a,b"] {
+        assert_eq!(names(&[&app[..], &[(NAME, bad)]].concat()), [NAME], "{bad}");
+    }
+    let nobody = settings(&[(NAME, "*")]);
+    assert_eq!(nobody.identity.additional_tenants, AllowedTenants::None);
+    assert_eq!(nobody.remarks[0].name, NAME);
+}
+
+#[test]
 fn the_identity_is_the_secret_if_complete_else_the_managed_one_else_the_developers() {
     let credential = |pairs: &[(&str, &str)]| settings(pairs).identity.credential;
     let app = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
@@ -299,6 +317,20 @@ fn the_identity_is_the_secret_if_complete_else_the_managed_one_else_the_develope
     assert!(matches!(credential(&managed[..1]), Credential::DeveloperTools));
     let incomplete = settings(&app[1..]);
     assert_eq!(incomplete.remarks[0].name, "AZURE_CLIENT_SECRET");
+    let stood_for = [("AZURE_MANAGED_IDENTITY_CLIENT_ID", "m")];
+    let parts = |pairs: &[(&str, &str)]| match credential(&[pairs, &stood_for, &managed].concat()) {
+        Credential::ManagedIdentity { client_id, app, .. } => (client_id.unwrap(), app.map(|app| app.client_id)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(parts(&app[..2]), ("m".to_owned(), Some("c".to_owned())), "the identity stands for the app");
+    assert_eq!(parts(&[app[0], ("AZURE_CLIENT_ID", "M")]), ("m".to_owned(), None), "it is the identity itself");
+    assert_eq!(parts(&app[..1]), ("m".to_owned(), None));
+    assert!(matches!(credential(&[&app[..], &stood_for, &managed].concat()), Credential::ClientSecret { .. }));
+    assert_eq!(
+        names(&[&app[1..2], &stood_for, &managed].concat()),
+        ["AZURE_TENANT_ID"],
+        "the app's tenant is not known"
+    );
     for (given, endpoint) in [
         ("login.microsoftonline.us", "https://login.microsoftonline.us"),
         ("https://login.partner.microsoftonline.cn/", "https://login.partner.microsoftonline.cn"),

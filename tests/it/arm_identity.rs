@@ -262,9 +262,8 @@ fn the_settings_decide_which_identity_it_is() {
         tenant_id: set("t"),
         client_id: set("c"),
         client_secret: set("hush"),
-        client_certificate: None,
         identity_endpoint: set("http://127.0.0.1/msi/token"),
-        authority_host: None,
+        ..IdentityConfig::default()
     };
     assert_eq!(secret.kind(), IdentityKind::ClientSecret);
     assert!(!format!("{secret:?}").contains("hush"));
@@ -295,9 +294,8 @@ async fn a_secret_that_cannot_be_exchanged_is_not_shown_and_the_error_names_the_
         tenant_id: Some("5d0f7a10-0000-4000-8000-00000000f001".to_owned()),
         client_id: Some("0b1ec700-0000-4000-8000-00000000aa01".to_owned()),
         client_secret: Some("hush".to_owned()),
-        client_certificate: None,
-        identity_endpoint: None,
         authority_host: Some(format!("https://{}", nobody.local_addr().unwrap())),
+        ..IdentityConfig::default()
     };
     let tokens = TokenSource::new(config, || Ok(http()), Arc::new(SystemClock));
     let failure = tokens.token(SCOPE).await.unwrap_err().to_string();

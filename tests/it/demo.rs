@@ -127,6 +127,27 @@ fn one_deployment_is_enough_for_a_demo() {
 }
 
 #[test]
+fn a_deployment_that_waits_for_consent_is_shown_to_park_and_to_go_on() {
+    let home = Home::new();
+    let ended = run(home.command(&["demo", "--gdap", "--deployments", "20"]));
+    assert_eq!(ended.code, Some(0), "{}\n{}", ended.out, ended.err);
+    let places: Vec<_> = [
+        "  parked       ledger-",
+        "refused by the way publisher: AuthorizationFailed",
+        "refused by the way gdap: ConsentMissing",
+        "waits for the consent of tenant c0117050-0000-4000-8000-00000000c002",
+        "  consented    by the tenant's administrator",
+        "succeeded by the way gdap",
+    ]
+    .map(|wanted| ended.err.find(wanted).unwrap_or_else(|| panic!("{wanted:?} is not in\n{}", ended.err)))
+    .into();
+    assert!(places.is_sorted(), "{}", ended.err);
+    assert!(ended.out.contains("completed after"), "{}", ended.out);
+    assert_no_secret(&ended, "s3cr3t");
+    home.assert_left();
+}
+
+#[test]
 fn the_demo_finds_by_watching_what_nobody_posts() {
     let home = Home::new();
     let ended = run(home.command(&["demo", "--watch", "--deployments", "20"]));

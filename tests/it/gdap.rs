@@ -3,7 +3,7 @@
 
 mod consent;
 mod renewal;
-mod scene;
+pub mod scene;
 mod secrecy;
 mod sign_in;
 mod tokens;

@@ -32,6 +32,7 @@ mod export;
 mod faults;
 mod faulty_queue;
 mod gdap;
+mod guests;
 mod hand_over;
 mod handler;
 mod handler_process;

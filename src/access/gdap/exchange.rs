@@ -12,11 +12,9 @@ use url::Url;
 use super::link::at;
 use super::oauth::OAuthError;
 use super::wire::{self, NoAnswer};
-use crate::access::credential::{NoToken, TokenSource};
+use crate::access::credential::{FEDERATION_SCOPE, NoToken, TokenSource};
 use crate::clock::Clock;
 
-/// What a managed identity's token is for when it stands for our app (workload identity federation).
-pub const FEDERATION_SCOPE: &str = "api://AzureADTokenExchange/.default";
 const ENTRA: &str = "Microsoft Entra";
 
 /// How our app proves who it is.

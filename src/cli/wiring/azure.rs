@@ -16,6 +16,7 @@ use crate::access::credential::{IdentityConfig, TokenSource};
 use crate::access::gdap::exchange::{AppProof as GdapProof, Exchange};
 use crate::access::gdap::vault::{KeyVault, TokenFile, Vault};
 use crate::access::gdap::{Broker, Gdap, GdapConfig};
+use crate::access::guests::{AllowedTenants, Guests};
 use crate::clock::Clock;
 use crate::queue::service_bus::{ServiceBusConfig, ServiceBusCredential, ServiceBusQueue};
 use crate::settings::{
@@ -43,6 +44,8 @@ pub struct Azure<'a> {
     settings: &'a Settings,
     clock: Arc<dyn Clock>,
     tokens: Arc<TokenSource>,
+    /// The managed identity itself, where an app registration is what calls.
+    platform: Option<Arc<TokenSource>>,
     http: OnceCell<reqwest::Client>,
 }
 
@@ -50,12 +53,31 @@ impl<'a> Azure<'a> {
     /// Nothing is made yet that is not needed.
     pub fn new(settings: &'a Settings, clock: Arc<dyn Clock>) -> Self {
         // A managed identity's endpoint is on this very machine, and speaks plain HTTP.
-        let reach = match settings.identity.credential {
-            Credential::ManagedIdentity { .. } => Reach::ThisMachine,
-            Credential::ClientSecret { .. } | Credential::DeveloperTools => Reach::Anywhere,
+        let platform = match &settings.identity.credential {
+            Credential::ManagedIdentity { .. } => {
+                Some(token_source(managed_identity(settings), Reach::ThisMachine, Arc::clone(&clock)))
+            }
+            Credential::ClientSecret { .. } | Credential::DeveloperTools => None,
         };
-        let tokens = token_source(identity(settings), reach, Arc::clone(&clock));
-        Self { settings, clock, tokens, http: OnceCell::new() }
+        let tokens = match (&platform, app(settings, platform.as_ref())) {
+            (_, Some(app)) => token_source(app, entra(settings), Arc::clone(&clock)),
+            (Some(platform), None) => Arc::clone(platform),
+            (None, None) => token_source(IdentityConfig::default(), Reach::Anywhere, Arc::clone(&clock)),
+        };
+        Self { settings, clock, tokens, platform, http: OnceCell::new() }
+    }
+
+    /// Our app in customers' tenants, where the settings allow that.
+    pub fn guests(&self) -> Option<Guests> {
+        let allowed = self.settings.identity.additional_tenants.clone();
+        let app = app(self.settings, self.platform.as_ref()).filter(|_| allowed != AllowedTenants::None)?;
+        let reach = entra(self.settings);
+        Some(Guests::new(app, allowed, move || client(reach), Arc::clone(&self.clock)))
+    }
+
+    /// Tokens for what is ours: of the managed identity where there is one, whatever stands in for it elsewhere.
+    fn own_tokens(&self) -> Arc<TokenSource> {
+        Arc::clone(self.platform.as_ref().unwrap_or(&self.tokens))
     }
 
     /// Tokens of the identity that calls Azure Resource Manager.
@@ -77,7 +99,7 @@ impl<'a> Azure<'a> {
             AppProof::Secret(secret) => config.client_secret = Some(secret.expose().to_owned()),
             AppProof::Certificate(certificate) => config.client_certificate = Some(certificate.clone()),
         }
-        let reach = if is_loopback(authority.url()) { Reach::ThisMachine } else { Reach::Anywhere };
+        let reach = entra(self.settings);
         Some(TokenSource::new(config, move || client(reach), Arc::clone(&self.clock)))
     }
 
@@ -127,7 +149,7 @@ impl<'a> Azure<'a> {
             Credential::ClientSecret { client_id: own, secret, .. } if own.eq_ignore_ascii_case(client_id) => {
                 GdapProof::Secret(secret.expose().to_owned())
             }
-            Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.tokens()),
+            Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.own_tokens()),
             Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
         };
         let vault = match &gdap.key_vault_url {
@@ -137,7 +159,7 @@ impl<'a> Azure<'a> {
                     url.url(),
                     name,
                     &self.client_for(url.url())?,
-                    self.tokens(),
+                    self.own_tokens(),
                     Arc::clone(&self.clock),
                 );
                 Vault::KeyVault(vault.context("the key vault cannot be used")?)
@@ -164,10 +186,10 @@ impl<'a> Azure<'a> {
 
     /// Tokens of the identity that a connection names: often the one that calls Azure Resource Manager.
     fn tokens_of(&self, named: &ConnectionIdentity) -> Arc<TokenSource> {
-        let ConnectionIdentity::Managed { client_id } = named else { return self.tokens() };
+        let ConnectionIdentity::Managed { client_id } = named else { return self.own_tokens() };
         if matches!(&self.settings.identity.credential, Credential::ManagedIdentity { client_id: own, .. } if own == client_id)
         {
-            return self.tokens();
+            return self.own_tokens();
         }
         let platform = self.settings.identity.platform.as_ref();
         let config = IdentityConfig {
@@ -210,24 +232,40 @@ fn client(reach: Reach) -> Result<reqwest::Client, String> {
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
 }
 
-fn identity(settings: &Settings) -> IdentityConfig {
-    let identity = &settings.identity;
-    let mut config = IdentityConfig {
-        tenant_id: identity.tenant_id.clone(),
-        authority_host: Some(identity.authority_host.as_str().to_owned()),
-        ..IdentityConfig::default()
-    };
-    match &identity.credential {
-        Credential::ClientSecret { tenant_id, client_id, secret } => {
-            config.tenant_id = Some(tenant_id.clone());
-            config.client_id = Some(client_id.clone());
-            config.client_secret = Some(secret.expose().to_owned());
-        }
-        Credential::ManagedIdentity { endpoint, client_id, .. } => {
-            config.identity_endpoint = Some(endpoint.as_str().to_owned());
-            config.client_id.clone_from(client_id);
-        }
-        Credential::DeveloperTools => {}
+/// The managed identity that the settings name.
+fn managed_identity(settings: &Settings) -> IdentityConfig {
+    let mut config = IdentityConfig::default();
+    if let Credential::ManagedIdentity { endpoint, client_id, .. } = &settings.identity.credential {
+        config.identity_endpoint = Some(endpoint.as_str().to_owned());
+        config.client_id.clone_from(client_id);
     }
     config
+}
+
+/// The app registration that the settings name, if they do; `platform` is the managed identity that stands for it.
+fn app(settings: &Settings, platform: Option<&Arc<TokenSource>>) -> Option<IdentityConfig> {
+    let config = IdentityConfig {
+        authority_host: Some(settings.identity.authority_host.as_str().to_owned()),
+        ..IdentityConfig::default()
+    };
+    match &settings.identity.credential {
+        Credential::ClientSecret { tenant_id, client_id, secret } => Some(IdentityConfig {
+            tenant_id: Some(tenant_id.clone()),
+            client_id: Some(client_id.clone()),
+            client_secret: Some(secret.expose().to_owned()),
+            ..config
+        }),
+        Credential::ManagedIdentity { app: Some(app), .. } => Some(IdentityConfig {
+            tenant_id: Some(app.tenant_id.clone()),
+            client_id: Some(app.client_id.clone()),
+            federated_by: platform.cloned(),
+            ..config
+        }),
+        Credential::ManagedIdentity { app: None, .. } | Credential::DeveloperTools => None,
+    }
+}
+
+/// How Microsoft Entra is reached.
+fn entra(settings: &Settings) -> Reach {
+    if is_loopback(settings.identity.authority_host.url()) { Reach::ThisMachine } else { Reach::Anywhere }
 }

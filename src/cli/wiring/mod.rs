@@ -70,6 +70,9 @@ pub(super) fn app(settings: &Settings) -> anyhow::Result<(App, OpenStore)> {
     if let Some(setup) = jit(&settings.jit) {
         engine = engine.with_jit(setup);
     }
+    if let Some(guests) = azure.guests() {
+        engine = engine.with_guests(guests);
+    }
     let is_vouched = match settings.dashboard.auth {
         settings::DashboardAuth::EasyAuth => IsVouched::Yes,
         settings::DashboardAuth::Key => IsVouched::No,

@@ -298,9 +298,9 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
                     format!("waits for just-in-time request {request}, which {}", approval.who_and_where())
                 }
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
-                Gate::SignIn => {
-                    "waits for somebody of the publisher who puts GDAP right: `permafresh gdap sign-in`".to_owned()
-                }
+                Gate::SignIn => "waits until GDAP works again: somebody of the publisher has to sign in \
+                                 (`permafresh gdap sign-in`), or to put right what the error names"
+                    .to_owned(),
                 Gate::Window => format!(
                     "waits for its maintenance window, which opens at {}",
                     next_look.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
