@@ -71,7 +71,7 @@ pub struct DemoArgs {
 
 /// Runs the demo to its end. Failed refreshes are a part of it, so they do not make the command fail.
 pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
-    telemetry::start(Reader::Command);
+    telemetry::start(Reader::Command, None);
     let folder = tempfile::tempdir()
         .context("cannot make a temporary folder")
         .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder"))?;

@@ -121,7 +121,7 @@ fn on_all_cores(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exi
 }
 
 fn on_one_core(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    telemetry::start(telemetry::Reader::Command);
+    telemetry::start(telemetry::Reader::Command, None);
     run(tokio::runtime::Builder::new_current_thread(), work)
 }
 

@@ -9,6 +9,7 @@ mod connections;
 mod documentation;
 mod endpoint;
 mod offers;
+mod otlp;
 mod problem;
 mod reader;
 mod secret;
@@ -67,6 +68,7 @@ impl Settings {
                     .word("DASHBOARD_AUTH", &[("easyauth", DashboardAuth::EasyAuth)])
                     .unwrap_or(DashboardAuth::Key),
             },
+            otlp: otlp::read(&mut reader),
             host: HostSettings {
                 function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
                 queue_file: reader.text("LOCAL_QUEUE").map(PathBuf::from),
