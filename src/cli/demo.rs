@@ -14,6 +14,7 @@ use super::failure::{Exit, Failure};
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
 use super::plain_text::counted;
+use super::watch::Watcher;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
 use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
@@ -146,7 +147,7 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
-    let ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250)).await?;
+    let ended = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250), Watcher::Person).await?;
     output::say("");
     let refreshes = watch::needing_attention(&client, rollout_id).await?;
     output::print(&summary::summary(&ended, &refreshes))?;
