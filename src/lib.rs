@@ -33,14 +33,14 @@
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
 //! | [`lighthouse`] | delegations of Azure Lighthouse, written and judged: pure too | the domain |
-//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`] | durations, schedules, time, one SQLite file, the simulators' HTTP server | the domain |
+//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`], [`trace`], [`metrics`] | durations, schedules, time, one SQLite file, the simulators' HTTP server, which trace work belongs to, what is measured | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`], [`webhook`] | tokens, Azure Resource Manager and its simulator, telling people | the above |
 //! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
 //! | [`engine`] | the only code that acts: load, decide, call, save, send | the above |
 //! | [`functions`] | one file per `functions/*/function.json`: envelope in, one engine call, envelope out | the engine |
 //! | [`host`] | the Functions host on one machine | `queue`, `clock` |
-//! | [`settings`], [`telemetry`] | read once and checked at the start; logs | the above |
+//! | [`settings`], [`telemetry`] | read once and checked at the start; logs, spans and metrics | the above |
 //! | [`cli`] | the command line, and the wiring of all of it | everything |
 //!
 //! Imports point down this table only; `tests/it/tidy.rs` keeps it so.
@@ -54,6 +54,7 @@ pub mod functions;
 pub mod host;
 pub mod lighthouse;
 pub mod loopback;
+pub mod metrics;
 pub mod ncrontab;
 pub mod partner_center;
 pub mod queue;
@@ -63,4 +64,5 @@ pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod timespan;
+pub mod trace;
 pub mod webhook;

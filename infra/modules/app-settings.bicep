@@ -110,6 +110,14 @@ var rollouts = {
   DASHBOARD_AUTH: ''
 }
 
+// Logs go to Application Insights through the host; these are for a collector beside it.
+var collector = {
+  OTEL_EXPORTER_OTLP_ENDPOINT: ''
+  OTEL_EXPORTER_OTLP_HEADERS: ''
+  OTEL_SERVICE_NAME: 'permafresh'
+  OTEL_RESOURCE_ATTRIBUTES: ''
+}
+
 // environment().graph is the address of the older Azure AD Graph.
 var graphEndpoints = {
   AzureCloud: 'https://graph.microsoft.com'
@@ -144,4 +152,4 @@ var secrets = toObject(secretNames, name => name, name => '@Microsoft.KeyVault(S
 var storage = isPublicAzure ? storageByName : storageByAddress
 
 @description('Every app setting by name.')
-output values object = union(platform, storage, connections, schedules, azure, rollouts, access, settings, secrets)
+output values object = union(platform, storage, connections, schedules, azure, rollouts, access, collector, settings, secrets)

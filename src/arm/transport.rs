@@ -80,16 +80,22 @@ pub enum NoAnswer {
     NoTrust { reason: String },
 }
 
+impl NoAnswer {
+    /// What kind of trouble it is, in a word.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "Timeout",
+            Self::Unreachable { .. } => "ConnectionFailed",
+            Self::Broken { .. } => "ConnectionBroken",
+            Self::TooLarge => "AnswerTooLarge",
+            Self::NoTrust { .. } => "NoTrustedCertificates",
+        }
+    }
+}
+
 impl From<NoAnswer> for RemoteError {
     fn from(problem: NoAnswer) -> Self {
-        let code = match problem {
-            NoAnswer::Timeout { .. } => "Timeout",
-            NoAnswer::Unreachable { .. } => "ConnectionFailed",
-            NoAnswer::Broken { .. } => "ConnectionBroken",
-            NoAnswer::TooLarge => "AnswerTooLarge",
-            NoAnswer::NoTrust { .. } => "NoTrustedCertificates",
-        };
-        Self { status: None, code: code.to_owned(), message: problem.to_string() }
+        Self { status: None, code: problem.code().to_owned(), message: problem.to_string() }
     }
 }
 

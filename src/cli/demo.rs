@@ -17,6 +17,7 @@ use super::jit_demo::Customers;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
 use super::plain_text::counted;
+use super::watch::Watcher;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
 use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
@@ -82,7 +83,7 @@ pub struct DemoArgs {
 
 /// Runs the demo to its end. Failed refreshes are a part of it, so they do not make the command fail.
 pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
-    telemetry::start(Reader::Command);
+    telemetry::start(Reader::Command, None);
     let folder = tempfile::tempdir()
         .context("cannot make a temporary folder")
         .map_err(|error| Failure::new(error, "check the free space and the rights of the temporary folder"))?;
@@ -157,7 +158,7 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
         output::say("  once more    the same publish: known already, so nothing starts twice");
     }
     output::say("");
-    let watching = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250));
+    let watching = watch::until_it_rests(&client, rollout_id, Duration::from_millis(250), Watcher::Person);
     let resting = async {
         match &azure.gdap {
             Some(gdap) => Ok(tokio::try_join!(watching, gdap.consent(&client, rollout_id))?.0),

@@ -75,6 +75,9 @@ pub enum DeploymentsCommand {
         /// Form of the file [default: by its extension]
         #[arg(long)]
         format: Option<FileFormat>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -128,11 +131,15 @@ pub enum DeploymentsCommand {
         /// Until when, RFC 3339; without it until it is released
         #[arg(long, value_name = "TIME")]
         until: Option<Timestamp>,
+        /// Print the deployment as JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
     },
     /// Release a deployment from its hold
+    #[command(after_help = "Examples:\n  permafresh deployments release APPLICATION-ID --why 'the freeze is over'")]
     Release {
         /// The deployment's key, or its application's resource id
         #[arg(value_name = "KEY|APPLICATION-ID")]
@@ -140,6 +147,9 @@ pub enum DeploymentsCommand {
         /// Why
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
+        /// Print the deployment as JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -166,6 +176,7 @@ pub enum DeploymentsCommand {
         service: ServiceArgs,
     },
     /// Forget a deployment; a notification or a sync finds it again if it still exists
+    #[command(after_help = "Examples:\n  permafresh deployments forget APPLICATION-ID")]
     Forget {
         /// The deployment's key, or its application's resource id
         #[arg(value_name = "KEY|APPLICATION-ID")]
@@ -216,7 +227,7 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
             list(&ApiClient::new(&service)?, &wanted, json).await
         }
-        DeploymentsCommand::Import { file, format, service } => {
+        DeploymentsCommand::Import { file, format, json, service } => {
             let format = format.or_else(|| by_extension(&file)).ok_or_else(|| {
                 Failure::new(
                     anyhow::anyhow!("cannot tell whether {} is CSV or JSON", file.display()),
@@ -224,22 +235,19 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
                 )
                 .exit(Exit::Usage)
             })?;
-            import(&ApiClient::new(&service)?, &file, format).await
+            import(&ApiClient::new(&service)?, &file, format, json).await
         }
-        DeploymentsCommand::Hold { deployment: DeploymentRef(key), why, until, service } => {
+        DeploymentsCommand::Hold { deployment: DeploymentRef(key), why, until, json, service } => {
             let path = format!("/api/deployments/{key}/hold");
             let body = serde_json::json!({"why": why, "until": until});
-            let held: DeploymentView = ApiClient::new(&service)?.post("hold the deployment", &path, &body).await?;
-            output::print(&format!("{}: {}\n", held.application_id, state(&held)))?;
-            Ok(Exit::Success)
+            let held: Value = ApiClient::new(&service)?.post("hold the deployment", &path, &body).await?;
+            show(held, "hold the deployment", json, state)
         }
-        DeploymentsCommand::Release { deployment: DeploymentRef(key), why, service } => {
+        DeploymentsCommand::Release { deployment: DeploymentRef(key), why, json, service } => {
             let path = format!("/api/deployments/{key}/release");
             let body = why.map_or_else(|| serde_json::json!({}), |why| serde_json::json!({"why": why}));
-            let released: DeploymentView =
-                ApiClient::new(&service)?.post("release the deployment", &path, &body).await?;
-            output::print(&format!("{}: released\n", released.application_id))?;
-            Ok(Exit::Success)
+            let released: Value = ApiClient::new(&service)?.post("release the deployment", &path, &body).await?;
+            show(released, "release the deployment", json, |_| "released".to_owned())
         }
         DeploymentsCommand::Refreshed { deployment: DeploymentRef(key), version, why, service } => {
             let path = format!("/api/deployments/{key}/refreshed");
@@ -316,6 +324,23 @@ fn row(deployment: &DeploymentView) -> [String; 4] {
     ]
 }
 
+/// A deployment that was changed: whole for a program, in a line for a person.
+fn show(
+    deployment: Value,
+    action: &'static str,
+    json: bool,
+    says: impl Fn(&DeploymentView) -> String,
+) -> Result<Exit, Failure> {
+    if json {
+        output::print_json(&deployment)?;
+        return Ok(Exit::Success);
+    }
+    let view: DeploymentView = serde_json::from_value(deployment)
+        .map_err(|error| super::client::ClientError::Unreadable { action, reason: error.to_string() })?;
+    output::print(&format!("{}: {}\n", view.application_id, says(&view)))?;
+    Ok(Exit::Success)
+}
+
 fn state(deployment: &DeploymentView) -> String {
     let state = match &deployment.provisioning_state {
         _ if deployment.gone_since.is_some() => "gone".to_owned(),
@@ -332,16 +357,22 @@ fn state(deployment: &DeploymentView) -> String {
     }
 }
 
-async fn import(client: &ApiClient, file: &Path, format: FileFormat) -> Result<Exit, Failure> {
+async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool) -> Result<Exit, Failure> {
     let bytes = super::publish::read_input(file)?;
     let result = client.import(bytes, body_format(format)).await?;
     let rejected = result.rejected.len() as u64;
-    output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
+    if json {
+        output::print_json(&result)?;
+    } else {
+        output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
+    }
     if rejected == 0 {
         return Ok(Exit::Success);
     }
     let rows: Vec<_> = result.rejected.into_iter().map(|row| [row.line.to_string(), row.why]).collect();
-    output::print(&table(["LINE", "WHY"], &rows))?;
+    if !json {
+        output::print(&table(["LINE", "WHY"], &rows))?;
+    }
     let error = anyhow::anyhow!(
         "{} rejected",
         if rejected == 1 { "1 row was".to_owned() } else { format!("{} were", counted(rejected, "row")) }

@@ -22,6 +22,18 @@ pub enum Exit {
     LintRejected = 5,
 }
 
+impl Exit {
+    /// Every exit code, and what it means: the one place where that is said.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Success, "done"),
+        (Self::Failure, "it failed, or the service refused it"),
+        (Self::Usage, "the command line or a setting is wrong"),
+        (Self::RolloutNotClean, "the rollout ended with failures, or is paused, halted or canceled"),
+        (Self::Unreachable, "the service cannot be reached"),
+        (Self::LintRejected, "the lint rejects an action"),
+    ];
+}
+
 /// Why a command failed, and what to do about it.
 #[derive(Debug)]
 pub struct Failure {

@@ -7,10 +7,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
+#[cfg(unix)]
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::failure::{Exit, Failure};
 use super::wiring::{self, OpenStore};
-use crate::functions::{self, Handle};
+use crate::functions::{self, App, Handle};
 use crate::settings::{self, Settings};
 use crate::telemetry::{self, Format, Reader};
 
@@ -50,7 +54,26 @@ async fn serve(listener: TcpListener, settings: Settings, format: Format) -> Res
     let host = parent();
     let (ready, handle) = Handle::later();
     let server = tokio::spawn(axum::serve(listener, functions::router(handle)).into_future());
-    telemetry::start(Reader::FunctionsHost(format));
+    let export = wiring::export(&settings)
+        .map_err(|error| Failure::new(error, "correct the variables of OpenTelemetry").exit(Exit::Usage))?;
+    telemetry::start(Reader::FunctionsHost(format), export.as_ref());
+    let Some(export) = export else { return run_functions(server, host, settings, ready).await };
+    // Whoever wants the end with a signal gets it, once what is still to be told to the collector is told.
+    let served = tokio::select! {
+        served = run_functions(server, host, settings, ready) => served,
+        () = is_told_to_end() => Ok(Exit::Failure),
+    };
+    export.end().await;
+    served
+}
+
+/// Initialises, and serves until something ends it.
+async fn run_functions(
+    server: JoinHandle<std::io::Result<()>>,
+    host: Option<u32>,
+    settings: Settings,
+    ready: watch::Sender<Option<Arc<App>>>,
+) -> Result<Exit, Failure> {
     wiring::log_remarks(&settings);
     // Opening files must not hold up the answers.
     let app = tokio::task::spawn_blocking(move || wiring::app(&settings)).await.context("the start was cut off");
@@ -88,6 +111,21 @@ fn parent() -> Option<u32> {
 #[cfg(not(unix))]
 fn parent() -> Option<u32> {
     None
+}
+
+/// Resolves when a service manager, a terminal or the platform wants the end; whoever sends no signal kills.
+#[cfg(unix)]
+async fn is_told_to_end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn is_told_to_end() {
+    let _asked = tokio::signal::ctrl_c().await;
 }
 
 /// Resolves when the process that started this one has ended without a word: nobody else would ever end this one.

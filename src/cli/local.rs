@@ -68,7 +68,7 @@ pub struct LocalService {
 
 /// Serves until Ctrl-C.
 pub async fn run(args: LocalArgs) -> Result<Exit, Failure> {
-    telemetry::start(Reader::Terminal(args.log_format));
+    telemetry::start(Reader::Terminal(args.log_format), None);
     serve(prepare(&args, settings::environment())?).await
 }
 

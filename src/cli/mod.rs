@@ -17,9 +17,11 @@ mod jit_demo;
 pub mod lighthouse;
 pub mod lint;
 pub mod local;
+pub mod manual;
 pub mod offers;
 pub mod operations;
 pub mod output;
+pub mod pace;
 pub mod package;
 mod partner_demo;
 pub mod plain_text;
@@ -36,16 +38,6 @@ use clap::{Parser, Subcommand};
 use crate::telemetry;
 use failure::{Exit, Failure};
 
-/// What every help page ends with.
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  it failed, or the service refused it
-  2  the command line or a setting is wrong
-  3  the rollout ended with failures, or is paused, halted or canceled
-  4  the service cannot be reached
-  5  the lint rejects an action";
-
 const EXAMPLES: &str = "\
 Examples:
   See it work, with nothing set up and Azure simulated:
@@ -59,13 +51,19 @@ Examples:
     permafresh rollout report latest
 ";
 
+/// What every command ends with, as its exit code says it.
+fn exit_codes() -> String {
+    let lines = Exit::ALL.map(|(exit, meaning)| format!("\n  {}  {meaning}", exit as u8));
+    format!("Exit codes:{}", lines.concat())
+}
+
 /// Keeps the permissions of deployed Azure Managed Applications fresh
 ///
 /// When a new version of a Marketplace offer is published with other permissions, every deployment that customers already
 /// run keeps its old ones until somebody calls refreshPermissions on it. Permafresh does that: for every deployment, wave
 /// by wave, with retries, and with a report that says who has to act on what is left.
 #[derive(Debug, Parser)]
-#[command(name = "permafresh", version, max_term_width = 100, after_long_help = format!("{EXAMPLES}\n{EXIT_CODES}"))]
+#[command(name = "permafresh", version, max_term_width = 100, after_long_help = format!("{EXAMPLES}\n{}", exit_codes()))]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -99,6 +97,8 @@ enum Command {
     Stop(operations::StopArgs),
     Start(operations::StartArgs),
     Audit(operations::AuditArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 impl Cli {
@@ -122,6 +122,8 @@ impl Cli {
             Command::Stop(args) => on_one_core(operations::stop(args)),
             Command::Start(args) => on_one_core(operations::start(args)),
             Command::Audit(args) => on_one_core(operations::audit(args)),
+            Command::Completions(args) => manual::completions(&args),
+            Command::Man(args) => manual::man(&args),
         }
     }
 }
@@ -131,7 +133,7 @@ fn on_all_cores(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exi
 }
 
 fn on_one_core(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    telemetry::start(telemetry::Reader::Command);
+    telemetry::start(telemetry::Reader::Command, None);
     run(tokio::runtime::Builder::new_current_thread(), work)
 }
 
@@ -153,5 +155,29 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {
+        let path = format!("{path} {}", command.get_name());
+        if command.get_subcommands().next().is_none() {
+            into.push((path.clone(), command.clone()));
+        }
+        for inner in command.get_subcommands() {
+            leaves(inner, &path, into);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_examples_that_parse() {
+        let mut commands = Vec::new();
+        leaves(&super::Cli::command(), "", &mut commands);
+        assert!(commands.len() > 30);
+        // Started by machines only.
+        for (path, command) in commands.iter().filter(|(path, _)| !path.ends_with(" handler")) {
+            let help = command.get_after_long_help().or(command.get_after_help());
+            let help = help.map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{path} has no examples"));
+            assert!(examples.contains(path.trim()), "{path}: an example shows the command itself");
+        }
     }
 }

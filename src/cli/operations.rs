@@ -24,6 +24,7 @@ pub struct StopArgs {
 
 /// Let everything go on after a `stop`
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  permafresh start --why 'the permissions are mended'")]
 pub struct StartArgs {
     #[command(flatten)]
     turn: TurnArgs,
@@ -34,6 +35,9 @@ struct TurnArgs {
     /// Why, for those who ask later
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     /// Which service.
     #[command(flatten)]
     service: ServiceArgs,
@@ -64,8 +68,17 @@ pub async fn start(StartArgs { turn }: StartArgs) -> Result<Exit, Failure> {
     turn_switch("let everything go on", "/api/start", turn).await
 }
 
-async fn turn_switch(action: &'static str, path: &str, TurnArgs { why, service }: TurnArgs) -> Result<Exit, Failure> {
+async fn turn_switch(
+    action: &'static str,
+    path: &str,
+    TurnArgs { why, json, service }: TurnArgs,
+) -> Result<Exit, Failure> {
     let body = why.map_or_else(|| json!({}), |why| json!({"why": why}));
+    if json {
+        let state: Value = ApiClient::new(&service)?.post(action, path, &body).await?;
+        output::print_json(&state)?;
+        return Ok(Exit::Success);
+    }
     let state: SwitchView = ApiClient::new(&service)?.post(action, path, &body).await?;
     if state.held_by.is_empty() {
         output::print("everything goes on\n")?;

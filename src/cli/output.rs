@@ -23,6 +23,13 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print_document(&(text + "\n"))
 }
 
+/// Prints a value as JSON in one line, for programs that read line by line.
+pub fn print_json_line(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).context("cannot write the answer as JSON");
+    let text = text.map_err(|error| Failure::new(error, "leave --json out"))?;
+    print_document(&(text + "\n"))
+}
+
 /// Prints a document of the service: as it is for a program, harmless for a person.
 pub fn print_document(text: &str) -> Result<(), Failure> {
     if is_seen() { write(plain_lines(text).as_bytes()) } else { write(text.as_bytes()) }

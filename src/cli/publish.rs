@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::rollout::ReportFormat;
+use super::watch::Watcher;
 use super::{dry_run, output, watch};
 use crate::functions::wire::api::PublishRequest;
 use crate::rollout::lint::AllowedActions;
@@ -81,7 +82,7 @@ pub struct PublishArgs {
     /// Watch the rollout until it ends or stops
     #[arg(long)]
     watch: bool,
-    /// Print the answer of the service as JSON
+    /// Print the answer of the service as JSON; with --watch one object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -161,15 +162,18 @@ pub async fn run(args: PublishArgs) -> Result<Exit, Failure> {
     if let Some(first) = accepted.duplicate_of {
         output::say(&format!("this publish is known already: rollout {first} brings it out"));
     }
-    if args.json {
+    let watcher = if args.json { Watcher::Program } else { Watcher::Person };
+    if args.json && args.watch {
+        output::print_json_line(&json!({"event": "accepted", "accepted": accepted}))?;
+    } else if args.json {
         output::print_json(&accepted)?;
     } else {
         output::print(&format!("{}\n", accepted.rollout_id))?;
     }
     if args.watch {
-        return watch::to_the_end(&client, accepted.rollout_id, Duration::from_secs(1)).await.map_err(|failure| {
-            Failure { error: failure.error.context("the rollout was started, but not watched"), ..failure }
-        });
+        return watch::to_the_end(&client, accepted.rollout_id, Duration::from_secs(1), watcher).await.map_err(
+            |failure| Failure { error: failure.error.context("the rollout was started, but not watched"), ..failure },
+        );
     }
     output::say(&format!("watch it with: permafresh rollout watch {}", accepted.rollout_id));
     Ok(Exit::Success)

@@ -14,6 +14,7 @@ use super::client::ApiClient;
 use super::failure::{Exit, Failure};
 use super::plain_text::counted;
 use super::rollout::One;
+use super::watch::Watcher;
 use super::{dry_run, output, watch};
 use crate::functions::wire::api::{LastGoodView, PublishRequest, RolloutView};
 use crate::rollout::{ApplicationId, RolloutId, Version};
@@ -48,6 +49,9 @@ pub struct RepairArgs {
     /// Watch the repair until it ends or stops
     #[arg(long)]
     watch: bool,
+    /// Print JSON: what it would do, then the rollout; with --watch one object a line
+    #[arg(long)]
+    json: bool,
 }
 
 /// Shows what the repair would do, asks, starts it, and prints its id.
@@ -59,7 +63,13 @@ pub async fn run(args: RepairArgs) -> Result<Exit, Failure> {
         None => last_good(&client, id).await?,
     };
     let request = args.request(&rollout, version);
-    output::print(&dry_run::text(&client.dry_run(&request).await?))?;
+    if args.json {
+        // Of what is printed each is a document of its own; with --watch each is a line.
+        let would: Value = client.dry_run(&request).await?;
+        print(&json!({"event": "dryRun", "dryRun": would}), args.watch)?;
+    } else {
+        output::print(&dry_run::text(&client.dry_run(&request).await?))?;
+    }
     if args.dry_run {
         return Ok(Exit::Success);
     }
@@ -68,12 +78,21 @@ pub async fn run(args: RepairArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Failure);
     }
     let started: RolloutView = client.start(&request).await?;
-    output::print(&format!("{}\n", started.id))?;
+    if args.json {
+        print(&json!({"event": "started", "rollout": started}), args.watch)?;
+    } else {
+        output::print(&format!("{}\n", started.id))?;
+    }
     if args.watch {
-        return watch::to_the_end(&client, started.id, Duration::from_secs(1)).await;
+        let watcher = if args.json { Watcher::Program } else { Watcher::Person };
+        return watch::to_the_end(&client, started.id, Duration::from_secs(1), watcher).await;
     }
     output::say(&format!("watch it with: permafresh rollout watch {}", started.id));
     Ok(Exit::Success)
+}
+
+fn print(value: &Value, as_line: bool) -> Result<(), Failure> {
+    if as_line { output::print_json_line(value) } else { output::print_json(value) }
 }
 
 async fn last_good(client: &ApiClient, id: RolloutId) -> Result<Version, Failure> {

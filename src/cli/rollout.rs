@@ -10,6 +10,7 @@ use super::client::{ApiClient, BodyFormat, ServiceArgs};
 use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
 use super::repair::{self, RepairArgs};
+use super::watch::Watcher;
 use super::{offers, output, summary, watch};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView};
 use crate::rollout::RolloutId;
@@ -50,8 +51,12 @@ pub enum RolloutCommand {
     },
     /// Watch a rollout until it ends or stops, then say who has to act on what
     ///
-    /// Stopping to watch (Ctrl-C) leaves the rollout going on.
-    #[command(after_help = "Examples:\n  permafresh rollout watch latest")]
+    /// Shows waves, pace, time left, and failures as they come. Stopping to watch (Ctrl-C) leaves the rollout going on.
+    /// Without a terminal it writes a line when something has changed. With --json it writes one object a line to stdout, each
+    /// with `event`: progress, failure, trouble, and ended with the exit code.
+    #[command(
+        after_help = "Examples:\n  permafresh rollout watch latest\n  permafresh rollout watch latest --json | jq -c 'select(.event == \"failure\").refresh'"
+    )]
     Watch {
         /// Which rollout.
         #[command(flatten)]
@@ -59,23 +64,30 @@ pub enum RolloutCommand {
         /// How often to look, in milliseconds
         #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..), value_name = "MS")]
         interval_ms: u64,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Post nothing more until resumed; what Azure has accepted is followed to its end
-    Pause(One),
+    #[command(after_help = "Examples:\n  permafresh rollout pause latest")]
+    Pause(Steered),
     /// Go on after a pause or a halt
-    Resume(One),
+    #[command(after_help = "Examples:\n  permafresh rollout resume latest")]
+    Resume(Steered),
     /// Let the last wave begin, where the rollout waits for approval
-    Approve(One),
+    #[command(after_help = "Examples:\n  permafresh rollout approve latest")]
+    Approve(Steered),
     /// Call off what was not posted yet
-    Cancel(One),
+    #[command(after_help = "Examples:\n  permafresh rollout cancel latest --json")]
+    Cancel(Steered),
     /// Try again what failed, or what waits for one actor
     #[command(
         after_help = "Examples:\n  permafresh rollout retry latest\n  permafresh rollout retry latest --actor customer"
     )]
     Retry {
-        /// Which rollout.
+        /// Which rollout, and how the answer is printed.
         #[command(flatten)]
-        one: One,
+        steered: Steered,
         /// Only what this actor had to act on; what was handed over had the customer
         #[arg(long)]
         actor: Option<ActorWord>,
@@ -112,6 +124,16 @@ pub struct One {
     /// Which service.
     #[command(flatten)]
     service: ServiceArgs,
+}
+
+/// One rollout that is to be steered.
+#[derive(Debug, Args)]
+pub struct Steered {
+    #[command(flatten)]
+    one: One,
+    /// Print the rollout as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Who has to act on a failure.
@@ -169,18 +191,19 @@ pub async fn run(command: RolloutCommand) -> Result<Exit, Failure> {
             let (client, id) = one.open().await?;
             show(&client, id, state, limit, json).await
         }
-        RolloutCommand::Watch { one, interval_ms } => {
+        RolloutCommand::Watch { one, interval_ms, json } => {
             let (client, id) = one.open().await?;
-            watch::to_the_end(&client, id, Duration::from_millis(interval_ms)).await
+            let watcher = if json { Watcher::Program } else { Watcher::Person };
+            watch::to_the_end(&client, id, Duration::from_millis(interval_ms), watcher).await
         }
         RolloutCommand::Pause(one) => steer(one, "pause the rollout", "pause").await,
         RolloutCommand::Resume(one) => steer(one, "resume the rollout", "resume").await,
         RolloutCommand::Approve(one) => steer(one, "approve the last wave", "approve").await,
         RolloutCommand::Cancel(one) => steer(one, "cancel the rollout", "cancel").await,
-        RolloutCommand::Retry { one, actor } => {
+        RolloutCommand::Retry { steered, actor } => {
             let word = actor.and_then(|actor| Some(actor.to_possible_value()?.get_name().to_owned()));
             let command = word.map_or_else(|| "retry".to_owned(), |word| format!("retry?actor={word}"));
-            steer(one, "retry the failed refreshes", &command).await
+            steer(steered, "retry the failed refreshes", &command).await
         }
         RolloutCommand::Repair(args) => repair::run(args).await,
         RolloutCommand::Report { one, format } => {
@@ -298,8 +321,13 @@ fn row(refresh: &RefreshView) -> [String; 5] {
     ]
 }
 
-async fn steer(one: One, action: &'static str, command: &str) -> Result<Exit, Failure> {
+async fn steer(Steered { one, json }: Steered, action: &'static str, command: &str) -> Result<Exit, Failure> {
     let (client, id) = one.open().await?;
+    if json {
+        let rollout: Value = client.command(action, &id.to_string(), command).await?;
+        output::print_json(&rollout)?;
+        return Ok(Exit::Success);
+    }
     let rollout: RolloutView = client.command(action, &id.to_string(), command).await?;
     output::print(&summary::heading(&rollout))?;
     Ok(Exit::Success)

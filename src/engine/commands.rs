@@ -60,7 +60,8 @@ impl Engine {
             return Err(illegal.into());
         }
         if changed {
-            info!(rollout.id = %id, "Rollout {id} is {} after the command {}", rollout.state.name(), command.name());
+            let (state, command) = (rollout.state.name(), command.name());
+            info!(rollout.id = %id, rollout.state = state, "Rollout {id} is {state} after the command {command}");
         }
         // Both done again even where nothing changed, since the first try may have died before, or its canaries were just done;
         // the message's id is the same.

@@ -125,7 +125,7 @@ impl Engine {
             return Ok(false);
         }
         if self.save_rollout(rollout).await?.is_stored() {
-            info!(rollout.id = %id, "Rollout {id} is paused before anybody was called: the lint rejects its version");
+            info!(rollout.id = %id, rollout.state = "paused", "Rollout {id} is paused before anybody was called: the lint rejects its version");
         }
         Ok(true)
     }

@@ -50,7 +50,7 @@ use crate::access::gdap::Gdap;
 use crate::access::guests::Guests;
 use crate::arm::ArmClient;
 use crate::clock::Clock;
-use crate::queue::{Message, Outgoing, Queue, QueueError};
+use crate::queue::{Message, Outgoing, Postmark, Queue, QueueError};
 use crate::rollout::Way;
 use crate::rollout::jit::JitSetup;
 use crate::rollout::{
@@ -217,10 +217,15 @@ impl Engine {
     }
 
     async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), EngineError> {
-        if !messages.is_empty() {
-            self.queue.send(queue, messages).await?;
+        if messages.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let (trace, now) = (crate::trace::current(), self.now());
+        let marked = messages.iter().map(|message| {
+            let mark = Postmark { trace, due: Some(message.due.unwrap_or(now).max(now)) };
+            Outgoing { id: message.id.clone(), body: mark.on(&message.body), due: message.due }
+        });
+        Ok(self.queue.send(queue, &marked.collect::<Vec<_>>()).await?)
     }
 
     async fn send_refresh_messages(&self, messages: &[Outgoing]) -> Result<(), EngineError> {

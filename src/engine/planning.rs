@@ -32,12 +32,12 @@ impl Engine {
             if let Some(on) = self.blocker(&rollout.value).await? {
                 rollout.value.state = RolloutState::Waiting { on };
                 if self.save_rollout(&mut rollout).await?.is_stored() {
-                    info!(rollout.id = %id, "Rollout {id} waits for rollout {on} to end");
+                    info!(rollout.id = %id, rollout.state = "waiting", "Rollout {id} waits for rollout {on} to end");
                 }
                 return Ok(());
             }
             if let Some(why) = self.vet(&rollout.value).await? {
-                info!(rollout.id = %id, "Rollout {id} does not begin: {why}");
+                info!(rollout.id = %id, rollout.state = "paused", "Rollout {id} does not begin: {why}");
                 rollout.value.park(why);
                 self.save_rollout(&mut rollout).await?;
                 return Ok(());
@@ -56,10 +56,11 @@ impl Engine {
             let crate::store::Saved::Stored(etag) = self.save_rollout(&mut rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
             if has_begun {
-                info!(rollout.id = %id, deployments = whole, "Rollout {id} begins with {whole} deployments");
+                info!(rollout.id = %id, rollout.state = "running", deployments = whole, "Rollout {id} begins with {whole} deployments");
             } else {
                 let why = rollout.value.state.why().unwrap_or_default();
-                info!(rollout.id = %id, "Rollout {id} is {}: {why}", rollout.value.state.name());
+                let state = rollout.value.state.name();
+                info!(rollout.id = %id, rollout.state = state, "Rollout {id} is {state}: {why}");
             }
         }
         if rollout.value.state != RolloutState::Running || rollout.value.walk.wave_is_planned {

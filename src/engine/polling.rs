@@ -9,6 +9,7 @@ use tracing::warn;
 use super::jit::Gaze;
 use super::upkeep::TICK;
 use super::{Engine, EngineError, refresh_message};
+use crate::metrics;
 use crate::queue::{Message, Outgoing};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
@@ -130,6 +131,7 @@ impl Engine {
         let found = due.len();
         let mut actions = Vec::with_capacity(found);
         let mut claims = Vec::with_capacity(found);
+        let mut dues = Vec::with_capacity(found);
         for refresh in due {
             let event = match refresh.value.state {
                 RefreshState::Running { .. } | RefreshState::Verifying { .. } => {
@@ -142,19 +144,26 @@ impl Engine {
             };
             match refresh.value.apply(event, now, &self.config.policy) {
                 Ok((next, action)) if next != refresh.value => {
+                    dues.push(refresh.value.wake_at());
                     claims.push(refresh.with(next));
                     actions.push(action);
                 }
                 Ok(_) => {}
-                Err(illegal) => warn!("Refresh of {}: {illegal}", refresh.value.application_id),
+                Err(illegal) => warn!(
+                    rollout.id = %refresh.value.rollout_id, deployment.key = %refresh.value.key,
+                    "Refresh of {}: {illegal}", refresh.value.application_id
+                ),
             }
         }
         let moved = claims.len();
         let saved = if claims.is_empty() { Vec::new() } else { self.store.save_refreshes(&claims).await? };
         let mut looks = Vec::with_capacity(found);
         let mut messages = Vec::new();
-        for ((saved, claim), action) in saved.into_iter().zip(claims).zip(actions) {
+        for (((saved, claim), action), due) in saved.into_iter().zip(claims).zip(actions).zip(dues) {
             let crate::store::Saved::Stored(etag) = saved else { continue };
+            if let (Some(due), Next::Poll) = (due, action) {
+                metrics::poll_lag(due, now);
+            }
             match action {
                 Next::Poll | Next::Read | Next::AskGate => {
                     looks.push(Look { refresh: Versioned { value: claim.value, etag: Some(etag) }, action });
@@ -167,6 +176,11 @@ impl Engine {
         Ok(Claimed { moved, looks, sent })
     }
 
+    #[tracing::instrument(name = "look", skip_all, fields(
+        rollout.id = %look.refresh.value.rollout_id,
+        deployment.key = %look.refresh.value.key,
+        refresh.attempt = look.refresh.value.attempt(),
+    ))]
     async fn look_once(&self, look: Look) -> Result<(), EngineError> {
         let Look { refresh, action } = look;
         if action == Next::AskGate {

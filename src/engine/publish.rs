@@ -155,7 +155,7 @@ impl Engine {
         rollout = versioned.value;
         if stored {
             let OfferPublish { plan, version, .. } = &rollout.publish;
-            info!(rollout.id = %id, plan = %plan, version = %version, "Rollout {id} of version {version} for {plan} is stored");
+            info!(rollout.id = %id, plan = %plan, refresh.version = %version, "Rollout {id} of version {version} for {plan} is stored");
         } else if let Some(known) = self.store.rollout(id).await? {
             rollout = known.value;
         }

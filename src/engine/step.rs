@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use super::access::Access;
 use super::{Engine, EngineError, refresh_message};
 use crate::arm::Posted;
+use crate::metrics;
 use crate::rollout::{
     Actor, Deployment, DeploymentKey, Event, KnownWays, Next, Plan, Policy, Purpose, Readiness, Refresh, RefreshState,
     Rollout, RolloutId, RolloutState, SkipReason, Timestamp,
@@ -45,6 +46,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        Span::current().record("refresh.attempt", refresh.value.attempt());
         let (next, action) = match refresh.value.apply(event, now, &policy) {
             Ok(decided) => decided,
             Err(illegal) => {
@@ -160,7 +162,7 @@ impl Engine {
         let (next, action) = match refresh.value.apply(event, now, policy) {
             Ok(decided) => decided,
             Err(illegal) => {
-                warn!(rollout.id = %refresh.value.rollout_id, "Refresh of {}: {illegal}", refresh.value.application_id);
+                warn!(rollout.id = %refresh.value.rollout_id, deployment.key = %refresh.value.key, "Refresh of {}: {illegal}", refresh.value.application_id);
                 return Ok(());
             }
         };
@@ -169,7 +171,10 @@ impl Engine {
             self.store.record_past(&next.key, &past).await?;
         }
         match self.save_refresh(&refresh.with(next)).await? {
-            Some(saved) => self.follow_up(&saved.value, action).await,
+            Some(saved) => {
+                note_move(&refresh.value, &saved.value);
+                self.follow_up(&saved.value, action).await
+            }
             None => Ok(()),
         }
     }
@@ -216,23 +221,45 @@ fn may_be_posted(rollout: &Rollout, deployment: Option<&Deployment>, now: Timest
     }
 }
 
-fn note_end(refresh: &Refresh) {
-    let Refresh { rollout_id, application_id, version, state, .. } = refresh;
+/// What became of it so far, where that is worth a line: whoever asks what is stuck finds where it went last.
+fn note_move(before: &Refresh, after: &Refresh) {
+    let Refresh { rollout_id, application_id, version, state, .. } = after;
+    let error = after.last_error.as_ref().map(|error| error.code.as_str());
     match state {
-        RefreshState::Failed { failure } => warn!(
-            rollout.id = %rollout_id, deployment.key = %refresh.key, error.code = %failure.code,
-            "The refresh of {application_id} to {version} failed: {}", failure.message
-        ),
-        RefreshState::TimedOut { failure: Some(failure) } => warn!(
-            rollout.id = %rollout_id, deployment.key = %refresh.key, error.code = %failure.code,
-            "The refresh of {application_id} to {version} timed out: {}", failure.message
-        ),
+        RefreshState::Queued { .. } | RefreshState::AwaitingAccess { .. } | RefreshState::Running { .. }
+            if state.name() != before.state.name() =>
+        {
+            info!(
+                rollout.id = %rollout_id, deployment.key = %after.key, application.id = %application_id,
+                refresh.version = %version, refresh.state = state.name(), refresh.attempt = after.attempt(), error.code = error,
+                "The refresh of {application_id} to {version} is {}", state.name()
+            );
+        }
+        _ => {}
+    }
+}
+
+fn note_end(refresh: &Refresh) {
+    let Refresh { rollout_id, key, application_id, version, state, .. } = refresh;
+    metrics::refresh_ended(state.name());
+    match state {
+        RefreshState::Failed { failure } | RefreshState::TimedOut { failure: Some(failure) } => {
+            let how = if matches!(state, RefreshState::Failed { .. }) { "failed" } else { "timed out" };
+            warn!(
+                rollout.id = %rollout_id, deployment.key = %key, application.id = %application_id,
+                refresh.version = %version, refresh.state = state.name(), error.code = %failure.code,
+                error.actor = failure.actor.word(),
+                "The refresh of {application_id} to {version} {how}: {}", failure.message
+            );
+        }
         RefreshState::TimedOut { failure: None } => warn!(
-            rollout.id = %rollout_id, deployment.key = %refresh.key,
+            rollout.id = %rollout_id, deployment.key = %key, application.id = %application_id,
+            refresh.version = %version, refresh.state = state.name(), error.actor = Actor::Microsoft.word(),
             "The refresh of {application_id} to {version} never ended"
         ),
         _ => info!(
-            rollout.id = %rollout_id, deployment.key = %refresh.key,
+            rollout.id = %rollout_id, deployment.key = %key, application.id = %application_id,
+            refresh.version = %version, refresh.state = state.name(),
             "The refresh of {application_id} to {version} is {}", state.name()
         ),
     }

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
+use crate::metrics;
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
     Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
@@ -109,11 +110,29 @@ impl Engine {
     /// holds back no other.
     async fn look_after_rollouts(&self) -> Result<(), EngineError> {
         let mut result = Ok(());
-        for open in self.store.open_rollouts().await? {
+        let open = self.store.open_rollouts().await?;
+        for open in &open {
             result = result.and(self.look_after(&open.value).await);
             self.note_course(open.value.id).await;
         }
+        if metrics::is_measured() {
+            result = result.and(self.measure(&open).await);
+        }
         result
+    }
+
+    /// Counts what is open, for whoever measures.
+    async fn measure(&self, open: &[Versioned<Rollout>]) -> Result<(), EngineError> {
+        let mut counts = metrics::Counts::new();
+        for rollout in open {
+            let tally = self.store.tally(rollout.value.id).await?;
+            for standing in Standing::ALL {
+                let count = tally.count(|of| of == standing);
+                *counts.entry((rollout.value.id.to_string(), standing.state())).or_default() += count;
+            }
+        }
+        metrics::refreshes(counts, self.now());
+        Ok(())
     }
 
     async fn look_after(&self, rollout: &Rollout) -> Result<(), EngineError> {
@@ -157,7 +176,7 @@ impl Engine {
                 if !self.save_rollout(&mut rollout).await?.is_stored() {
                     continue;
                 }
-                info!(rollout.id = %id, "Rollout {id} is {}{}", rollout.value.state.name(), why(&rollout.value));
+                info!(rollout.id = %id, rollout.state = rollout.value.state.name(), "Rollout {id} is {}{}", rollout.value.state.name(), why(&rollout.value));
                 if matches!(review, Review::NextWave | Review::MoreCanaries(_)) {
                     self.send_planning_message(&rollout.value).await?;
                 }

@@ -7,6 +7,7 @@
 pub mod consent;
 pub mod dashboard;
 pub mod deployments;
+pub mod invocation;
 pub mod notification;
 pub mod offer_publishes;
 pub mod offers;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
@@ -37,6 +38,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
 
 use self::dashboard::Dashboard;
+use self::invocation::{Invocation, note_answer};
 use self::wire::caller::IsVouched;
 use self::wire::{Reason, problem};
 use crate::engine::Engine;
@@ -46,8 +48,6 @@ use crate::ncrontab::Schedule;
 pub const INVOCATION_DEADLINE: Duration = Duration::from_secs(4 * 60);
 /// The largest body: what the platform lets through (contracts/custom-handler.md §12.3).
 const BODY_LIMIT: usize = 100 * 1024 * 1024;
-/// The id of the invocation (contracts/custom-handler.md §5).
-const INVOCATION_ID: &str = "x-azure-functions-invocationid";
 
 /// What the functions work with.
 pub struct App {
@@ -139,27 +139,39 @@ async fn with_app(State(handle): State<Handle>, mut request: Request, next: Next
     let Some(app) = handle.app().await else {
         return problem::internal("the service could not start; its log says why").into_response();
     };
-    let invocation = invocation_id(request.headers());
+    let invocation = Invocation::of(&request);
     let path = request.uri().path().to_owned();
     request.extensions_mut().insert(app);
-    match tokio::time::timeout(INVOCATION_DEADLINE, next.run(request)).await {
+    request.extensions_mut().insert(invocation.clone());
+    let work = async {
+        let response = next.run(request).await;
+        note_answer(response.status());
+        response
+    };
+    let answered = if invocation.brings_message() {
+        tokio::time::timeout(INVOCATION_DEADLINE, work).await
+    } else {
+        tokio::time::timeout(INVOCATION_DEADLINE, invocation.run(work)).await
+    };
+    let Invocation { id, .. } = &invocation;
+    match answered {
         Ok(response) => {
             if response.status().is_server_error() {
                 let status = response.status();
                 let reason = response.extensions().get::<Reason>().map_or(status.as_str(), |reason| &reason.0);
-                error!(invocation.id = invocation, "Invocation {invocation} of {path} failed: {reason}");
+                error!(invocation.id = id, http.route = invocation.route, "Invocation {id} of {path} failed: {reason}");
             }
             if path.starts_with("/api/") { problem::of_rejection(response).await } else { response }
         }
         Err(_) => {
-            error!(invocation.id = invocation, "Invocation {invocation} of {path} took too long and was ended");
+            error!(
+                invocation.id = id,
+                http.route = invocation.route,
+                "Invocation {id} of {path} took too long and was ended"
+            );
             problem::internal("the invocation took too long and was ended; it is taken up again").into_response()
         }
     }
-}
-
-fn invocation_id(headers: &HeaderMap) -> String {
-    headers.get(INVOCATION_ID).and_then(|id| id.to_str().ok()).unwrap_or("-").to_owned()
 }
 
 /// A panic in a function: answered, with what it said for the log alone.

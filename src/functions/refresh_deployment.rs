@@ -8,16 +8,21 @@ use axum::body::Bytes;
 use axum::response::Response;
 
 use super::App;
+use super::invocation::Invocation;
 use super::wire::envelope::{self, InvocationError};
 use crate::queue::Message;
 
 /// One step.
-pub async fn invoke(Extension(app): Extension<Arc<App>>, body: Bytes) -> Response {
-    envelope::answer(step(&app, &body).await)
+pub async fn invoke(
+    Extension(app): Extension<Arc<App>>,
+    Extension(invocation): Extension<Invocation>,
+    body: Bytes,
+) -> Response {
+    envelope::answer(invocation.on_message(&body, app.engine.now(), |message| step(&app, message)).await)
 }
 
-async fn step(app: &App, body: &Bytes) -> Result<(), InvocationError> {
-    match envelope::message(body)? {
+async fn step(app: &App, message: Message) -> Result<(), InvocationError> {
+    match message {
         Message::Refresh { rollout_id, key } => Ok(app.engine.refresh_deployment(rollout_id, &key).await?),
         Message::CheckDeployment { key } => Ok(app.engine.check_deployment(&key).await?),
         Message::ConsentOfTenant { tenant_id } => Ok(app.engine.consent_step(&tenant_id).await?),

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use crate::rollout::Timestamp;
 
-pub use message::Message;
+pub use message::{Message, Postmark};
 
 /// A message to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

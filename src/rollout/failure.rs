@@ -25,6 +25,18 @@ pub enum Actor {
     Offer,
 }
 
+impl Actor {
+    /// The actor's word in the API and in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Customer => "customer",
+            Self::Microsoft => "microsoft",
+            Self::Offer => "offer",
+        }
+    }
+}
+
 /// Why a refresh ended badly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

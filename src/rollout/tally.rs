@@ -104,6 +104,17 @@ impl Standing {
         }
     }
 
+    /// The word of the state that users know it by.
+    pub fn state(self) -> &'static str {
+        match self {
+            Self::Pending | Self::Queued => "queued",
+            Self::Submitting | Self::Running => "running",
+            Self::Succeeded | Self::SucceededUnproven => "succeeded",
+            Self::Failed | Self::FailedByOffer => "failed",
+            other => other.word(),
+        }
+    }
+
     /// The standing that `word` names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|standing| standing.word() == word)

@@ -39,6 +39,8 @@ pub struct Settings {
     pub notify: NotifySettings,
     /// The page for people.
     pub dashboard: DashboardSettings,
+    /// Where spans and metrics go, if anywhere (`OTEL_EXPORTER_OTLP_ENDPOINT`).
+    pub otlp: Option<OtlpSettings>,
     /// What only the embedded host and the handler's start need.
     pub host: HostSettings,
     /// How many days ended rollouts are kept.
@@ -279,4 +281,21 @@ pub struct HostSettings {
     pub queue_file: Option<PathBuf>,
     /// The port the Functions host gave to the handler.
     pub custom_handler_port: Option<u16>,
+}
+
+/// An OpenTelemetry collector, and who we are to it.
+#[derive(Clone, Debug)]
+pub struct OtlpSettings {
+    /// Its address, to which the paths of the signals are added.
+    pub endpoint: Endpoint,
+    /// Headers for every request: that is where its key is.
+    pub headers: Vec<(String, Secret)>,
+    /// `service.name`.
+    pub service_name: String,
+    /// Attributes of everything that is sent.
+    pub attributes: Vec<(String, String)>,
+    /// Whether `OTEL_TRACES_SAMPLER`, which OpenTelemetry reads itself, says which spans are drawn.
+    pub names_sampler: bool,
+    /// Whether `OTEL_BSP_SCHEDULE_DELAY`, likewise, says how long spans are gathered.
+    pub names_delay: bool,
 }

@@ -136,6 +136,13 @@ pub const ALL: &[SettingDoc] = &[
     without("DASHBOARD_KEY", "key for the dashboard's login form; absent means that the dashboard is refused"),
     without("DASHBOARD_AUTH", "easyauth, where App Service authentication stands before the dashboard"),
     without(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OpenTelemetry collector (OTLP over HTTP) that spans and metrics are sent to; absent means that nothing is",
+    ),
+    without("OTEL_EXPORTER_OTLP_HEADERS", "headers for the collector, as name=value with commas between; a secret"),
+    with("OTEL_SERVICE_NAME", "permafresh", "what this service is called at the collector"),
+    without("OTEL_RESOURCE_ATTRIBUTES", "further attributes of what is sent, as name=value with commas between"),
+    without(
         "LOCAL_FUNCTION_KEYS",
         "function keys of the embedded host, with commas between; absent means that one is made and kept in a file",
     ),

@@ -9,6 +9,7 @@ mod connections;
 mod documentation;
 mod endpoint;
 mod offers;
+mod otlp;
 mod problem;
 mod reader;
 mod secret;
@@ -64,6 +65,7 @@ impl Settings {
             jit: jit(&mut reader),
             notify: notify(&mut reader),
             dashboard: dashboard(&mut reader),
+            otlp: otlp::read(&mut reader),
             host: HostSettings {
                 function_keys: reader.secrets("LOCAL_FUNCTION_KEYS"),
                 queue_file: reader.text("LOCAL_QUEUE").map(PathBuf::from),

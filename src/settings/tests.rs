@@ -524,3 +524,43 @@ fn partner_center_is_watched_with_a_secret_or_a_certificate_and_its_states_can_b
     assert_eq!(names, ["PARTNER_CENTER_CLIENT_CERTIFICATE", "PARTNER_CENTER_STATES"]);
     assert!(!format!("{problems:?}").contains("hush"));
 }
+
+#[test]
+fn a_collector_is_read_under_the_rules_of_every_other_address_and_secret() {
+    assert!(
+        settings(&[("OTEL_EXPORTER_OTLP_HEADERS", "no list")]).otlp.is_none(),
+        "nothing is read without an endpoint"
+    );
+    let all = settings(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/otlp/"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s%2Cecret, x-team = a=b,"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=named,deployment.environment=t%20est"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ]);
+    assert_eq!(
+        all.remarks.iter().map(|remark| remark.name.as_str()).collect::<Vec<_>>(),
+        ["OTEL_EXPORTER_OTLP_PROTOCOL"]
+    );
+    let otlp = all.otlp.unwrap();
+    assert!(!format!("{otlp:?}").contains("ecret"), "{otlp:?}");
+    let headers: Vec<_> = otlp.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(
+        (otlp.endpoint.as_str(), headers),
+        ("https://collector.example/otlp", vec![("api-key", "s,ecret"), ("x-team", "a=b")])
+    );
+    assert_eq!((otlp.service_name.as_str(), otlp.attributes[1].1.as_str()), ("named", "t est"));
+    let here = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    assert_eq!(settings(&[here, ("OTEL_SERVICE_NAME", "mine")]).otlp.unwrap().service_name, "mine");
+    for (bad, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:key@collector.example"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a b=secret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=sec%0Aret"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
+    ] {
+        let problems = problems(&[here, (bad, value)]);
+        assert_eq!(problems.len(), 1, "{bad}={value}");
+        assert!(problems[0].name == bad && !problems[0].to_string().contains("sec"), "{problems:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! `permafresh local` as its users run it: a process of its own, its real handler, a managed identity, a simulated Azure.
 
-mod service;
+pub mod service;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;

@@ -71,6 +71,7 @@ mod service_bus;
 mod sync;
 mod tables;
 mod tables_proxy;
+mod telemetry;
 mod telling;
 mod tenancy;
 mod tidy;

@@ -18,7 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["host", "functions"],
     &["engine"],
     &["access", "arm", "partner_center", "queue", "store", "webhook"],
-    &["sqlite", "clock", "ncrontab", "loopback"],
+    &["sqlite", "metrics"],
+    &["clock", "ncrontab", "loopback", "trace"],
     &["timespan", "lighthouse"],
     &["rollout"],
 ];

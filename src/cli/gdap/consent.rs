@@ -149,7 +149,7 @@ async fn end(gdap: &Gdap, id: &str, consents: &[CustomerConsent]) -> Result<(), 
 /// For customers where Partner Center may not consent for you. With PUBLIC_URL and CONSENT_STATE_KEY the link comes back to
 /// the service, which goes on by itself; it can be used for 14 days.
 #[derive(Debug, Args)]
-#[command(after_help = SETTINGS)]
+#[command(after_help = format!("Examples:\n  permafresh gdap link --tenant TENANT\n\n{SETTINGS}"))]
 pub struct LinkArgs {
     /// Customer's tenant
     #[arg(long, value_name = "TENANT", value_parser = guid)]
@@ -185,7 +185,7 @@ pub fn link(args: &LinkArgs, engine: &Engine, gdap: &Gdap) -> Result<Exit, Failu
 
 /// See how old the refresh token is, and which customers have consented
 #[derive(Debug, Args)]
-#[command(after_help = SETTINGS)]
+#[command(after_help = format!("Examples:\n  permafresh gdap status --json\n\n{SETTINGS}"))]
 pub struct StatusArgs {
     /// Print JSON
     #[arg(long)]
@@ -247,9 +247,17 @@ fn show(consents: &[CustomerConsent], json: bool) -> Result<(), Failure> {
     print(&table(["TENANT", "CONSENT", "WHY"], &rows))
 }
 
+const SCOPES_HELP: &str = "\
+Examples:
+  permafresh gdap scopes --json
+
+Exit codes:
+  0  they are in order
+  1  consent cannot work with them";
+
 /// Check the permissions of the app registration, by the names that a consent asks for
 #[derive(Debug, Args)]
-#[command(after_help = format!("Exit codes:\n  0  they are in order\n  1  consent cannot work with them\n\n{SETTINGS}"))]
+#[command(after_help = format!("{SCOPES_HELP}\n\n{SETTINGS}"))]
 pub struct ScopesArgs {
     /// Print JSON
     #[arg(long)]

@@ -17,13 +17,13 @@ use crate::cli::plain_text::table;
 pub enum RelationshipCommand {
     Create(CreateArgs),
     /// Offer a relationship to its customer: from then on it cannot be changed
-    #[command(after_help = SETTINGS)]
+    #[command(after_help = format!("Examples:\n  permafresh gdap relationship offer RELATIONSHIP\n\n{SETTINGS}"))]
     Offer {
         /// The relationship's id
         id: String,
     },
     /// List the relationships
-    #[command(after_help = SETTINGS)]
+    #[command(after_help = format!("Examples:\n  permafresh gdap relationship list --tenant TENANT --json\n\n{SETTINGS}"))]
     List {
         /// Only those of this customer's tenant
         #[arg(long, value_name = "TENANT", value_parser = guid)]
@@ -33,7 +33,7 @@ pub enum RelationshipCommand {
         json: bool,
     },
     /// Give roles of an active relationship to the members of your security group
-    #[command(after_help = SETTINGS)]
+    #[command(after_help = format!("Examples:\n  permafresh gdap relationship assign RELATIONSHIP --group GROUP\n\n{SETTINGS}"))]
     Assign {
         /// The relationship's id
         id: String,
@@ -45,7 +45,7 @@ pub enum RelationshipCommand {
         roles: Vec<String>,
     },
     /// End a relationship
-    #[command(after_help = SETTINGS)]
+    #[command(after_help = format!("Examples:\n  permafresh gdap relationship end RELATIONSHIP --yes\n\n{SETTINGS}"))]
     End {
         /// The relationship's id
         id: String,

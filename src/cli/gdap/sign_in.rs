@@ -27,7 +27,7 @@ The app registration needs the redirect URI http://localhost under \"Mobile and 
 applications\". Sign in as the service's own user, with a second factor; it has to be a member of
 AdminAgents, and of the security group that your GDAP relationships name.
 
-Example:
+Examples:
   permafresh gdap sign-in
 
 Exit codes:

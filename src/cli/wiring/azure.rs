@@ -1,5 +1,5 @@
 //! Parts of Azure that the settings name: Table Storage and Service Bus, each with its HTTP client and its identity; and
-//! the client for the webhook, which is nobody's identity.
+//! the clients for the webhook and for the collector, which are nobody's identity.
 //!
 //! Makes only what is asked for: a client reads the machine's certificates, and a process that keeps everything on this
 //! machine should not wait for that. Asks Azure nothing.
@@ -217,6 +217,12 @@ impl<'a> Azure<'a> {
 pub fn webhook_client(url: &str) -> impl FnOnce() -> Result<reqwest::Client, String> + Send + 'static {
     let is_here = Url::parse(url).is_ok_and(|url| is_loopback(&url));
     move || client(if is_here { Reach::ThisMachine } else { Reach::Anywhere })
+}
+
+/// What makes the client for a collector, likewise.
+pub fn collector_client(endpoint: &Url) -> impl Fn() -> Result<reqwest::Client, String> + Send + Sync + 'static {
+    let reach = if is_loopback(endpoint) { Reach::ThisMachine } else { Reach::Anywhere };
+    move || client(reach)
 }
 
 fn token_source(config: IdentityConfig, reach: Reach, clock: Arc<dyn Clock>) -> Arc<TokenSource> {

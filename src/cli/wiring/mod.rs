@@ -26,6 +26,7 @@ use crate::rollout::jit::JitSetup;
 use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
 use crate::settings::{self, DEFAULT_ORDER, JitResourceGroup, JitSettings, Settings, SettingsError};
+use crate::telemetry::export::{Export, ExportConfig};
 use crate::webhook::Webhook;
 
 use azure::Azure;
@@ -100,6 +101,21 @@ fn arm(settings: &Settings, azure: &Azure, clock: Arc<dyn Clock>) -> anyhow::Res
     arm.max_concurrency = settings.arm.max_concurrency;
     arm.proxy = Proxy::from_environment(settings.arm.endpoint.url());
     ArmClient::new(arm, azure.tokens(), clock).context("cannot call Azure Resource Manager")
+}
+
+/// The way to the collector, if the settings name one.
+pub(super) fn export(settings: &Settings) -> anyhow::Result<Option<Export>> {
+    let Some(otlp) = &settings.otlp else { return Ok(None) };
+    let config = ExportConfig {
+        endpoint: otlp.endpoint.as_str().to_owned(),
+        headers: otlp.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+        service_name: otlp.service_name.clone(),
+        attributes: otlp.attributes.clone(),
+        names_sampler: otlp.names_sampler,
+        names_delay: otlp.names_delay,
+    };
+    let client = azure::collector_client(otlp.endpoint.url());
+    Ok(Some(Export::start(&config, client, Arc::new(SystemClock)).context("spans and metrics cannot be exported")?))
 }
 
 /// The lint, which needs nothing else of a service.

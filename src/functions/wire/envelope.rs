@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::Reason;
 use crate::engine::EngineError;
-use crate::queue::Message;
+use crate::queue::{Message, Postmark};
 use crate::rollout::Timestamp;
 
 /// A success without outputs; never empty, since an empty answer hangs until the function's timeout (§6.1).
@@ -70,11 +70,11 @@ pub enum UnreadableEnvelope {
     Message(serde_json::Error),
 }
 
-/// The message of a Service Bus trigger.
-pub fn message(body: &Bytes) -> Result<Message, UnreadableEnvelope> {
+/// The message of a Service Bus trigger, and what it says of its way.
+pub fn message(body: &Bytes) -> Result<(Message, Postmark), UnreadableEnvelope> {
     let envelope: MessageEnvelope = serde_json::from_slice(body).map_err(UnreadableEnvelope::Envelope)?;
     let bytes = STANDARD.decode(envelope.data.message.as_bytes()).map_err(|_| UnreadableEnvelope::Base64)?;
-    Message::from_body(&bytes).map_err(UnreadableEnvelope::Message)
+    Ok((Message::from_body(&bytes).map_err(UnreadableEnvelope::Message)?, Postmark::of(&bytes)))
 }
 
 /// The time at which a timer's run was due; `None` where the host keeps no schedule for it.
@@ -121,7 +121,7 @@ mod tests {
             r#"{{"Data":{{"message":"{}"}},"Metadata":{{"MessageId":"\"x\"","message":"forged"}}}}"#,
             STANDARD.encode(sent.to_body())
         );
-        assert_eq!(message(&Bytes::from(body)).unwrap(), sent);
+        assert_eq!(message(&Bytes::from(body)).unwrap(), (sent, Postmark::default()));
     }
 
     #[test]

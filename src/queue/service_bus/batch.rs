@@ -6,7 +6,7 @@
 use chrono::{DurationRound as _, TimeDelta};
 use serde::Serialize;
 
-use crate::queue::{Message, Outgoing};
+use crate::queue::{Message, Outgoing, Postmark};
 use crate::rollout::Timestamp;
 
 /// The content type of a batch. With anything behind it, such as a charset, the array would be taken for one message.
@@ -23,6 +23,15 @@ pub const LONGEST_ID: usize = 128;
 struct Item<'a> {
     body: &'a str,
     broker_properties: BrokerProperties<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_properties: Option<UserProperties>,
+}
+
+/// What the Functions host takes up: its own trace of the delivery then continues ours.
+#[derive(Serialize)]
+struct UserProperties {
+    #[serde(rename = "Diagnostic-Id")]
+    diagnostic_id: String,
 }
 
 #[derive(Serialize)]
@@ -60,6 +69,9 @@ fn item(message: &Outgoing, now: Timestamp) -> Result<String, String> {
             // What is due is sent without a time, so that a clock that is behind cannot hold it up.
             scheduled_enqueue_time_utc: message.due.filter(|due| *due > now).map(http_date),
         },
+        user_properties: Postmark::of(message.body.as_bytes())
+            .trace
+            .map(|trace| UserProperties { diagnostic_id: trace.to_string() }),
     };
     let json = serde_json::to_string(&item).map_err(|error| format!("a message cannot be written as JSON: {error}"))?;
     let size = json.len() + "[]".len();
@@ -71,17 +83,19 @@ fn item(message: &Outgoing, now: Timestamp) -> Result<String, String> {
 
 /// Label and correlation id: what kind of message it is, and what it is about. They are for people who look into a queue.
 fn subject(body: &str) -> (Option<&'static str>, Option<String>) {
-    match Message::from_body(body.as_bytes()) {
-        Ok(Message::PlanRollout { rollout_id }) => (Some("planRollout"), Some(rollout_id.to_string())),
-        Ok(Message::Refresh { rollout_id, key }) => (Some("refresh"), Some(format!("{rollout_id}:{key}"))),
-        Ok(Message::CheckDeployment { key }) => (Some("checkDeployment"), Some(key.to_string())),
-        Ok(Message::SyncDeployments { run }) => (Some("syncDeployments"), Some(run)),
-        Ok(Message::ConsentOfTenant { tenant_id }) => (Some("consentOfTenant"), Some(tenant_id)),
-        Ok(Message::LookAtRelationship { relationship_id }) => (Some("lookAtRelationship"), Some(relationship_id)),
-        Ok(Message::PollShare { .. }) => (Some("pollShare"), None),
-        Ok(Message::Tell { note }) => (Some("tell"), Some(note)),
-        Err(_) => (None, None),
-    }
+    let Ok(message) = Message::from_body(body.as_bytes()) else { return (None, None) };
+    let kind = message.kind();
+    let about = match message {
+        Message::PlanRollout { rollout_id } => Some(rollout_id.to_string()),
+        Message::Refresh { rollout_id, key } => Some(format!("{rollout_id}:{key}")),
+        Message::CheckDeployment { key } => Some(key.to_string()),
+        Message::SyncDeployments { run } => Some(run),
+        Message::ConsentOfTenant { tenant_id } => Some(tenant_id),
+        Message::LookAtRelationship { relationship_id } => Some(relationship_id),
+        Message::PollShare { .. } => None,
+        Message::Tell { note } => Some(note),
+    };
+    (Some(kind), about)
 }
 
 /// A time as HTTP writes it, in whole seconds and never before `at`.
@@ -172,6 +186,11 @@ mod tests {
             "ScheduledEnqueueTimeUtc": "Mon, 09 Mar 2026 15:00:01 GMT",
         }});
         assert_eq!(json, expected);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = format!(r#"{{"kind":"refresh","rolloutId":"{rollout}","key":"{key}","trace":"{trace}"}}"#);
+        let traced = Outgoing { body: traced, ..later };
+        let json: serde_json::Value = serde_json::from_str(&item(&traced, now).unwrap()).unwrap();
+        assert_eq!(json["UserProperties"], serde_json::json!({"Diagnostic-Id": trace}));
         let due = Outgoing { id: "i".to_owned(), body: "no message of ours".to_owned(), due: Some(now) };
         assert_eq!(item(&due, now).unwrap(), r#"{"Body":"no message of ours","BrokerProperties":{"MessageId":"i"}}"#);
     }

@@ -28,7 +28,12 @@ impl Azure {
 
     pub fn asked_every(retry_after: Duration, operation: Duration) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let config = SimulatorConfig { operation, retry_after: Some(retry_after), ..SimulatorConfig::default() };
+        let config = SimulatorConfig {
+            operation,
+            retry_after: Some(retry_after),
+            keep_requests: 1_000,
+            ..SimulatorConfig::default()
+        };
         let simulator = runtime.block_on(Simulator::start(config)).unwrap();
         let builder = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30));
         // The provider that the binary installs in its main function.
@@ -45,13 +50,18 @@ impl Azure {
 
     /// A server of the test's own, with one answer to every GET.
     pub fn serve(&self, answer: impl Fn() -> (u16, String) + Clone + Send + Sync + 'static) -> String {
-        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
         let answer = get(move || {
             let (status, body) = answer();
             std::future::ready((axum::http::StatusCode::from_u16(status).unwrap(), body))
         });
-        self.runtime.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+        self.serve_router(Router::new().fallback(answer))
+    }
+
+    /// A server of the test's own, on the runtime of this Azure.
+    pub fn serve_router(&self, router: Router) -> String {
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        self.runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
         format!("http://{address}")
     }
 
@@ -78,6 +88,12 @@ impl Azure {
             let response = request.send().await.ok()?;
             Some((response.status().as_u16(), response.text().await.ok()?))
         })
+    }
+
+    /// The status of a GET that carries one more header.
+    pub fn get_with(&self, url: &str, key: &str, (name, value): (&str, &str)) -> u16 {
+        let request = self.client.get(url).header("x-functions-key", key).header(name, value);
+        self.runtime.block_on(async { request.send().await }).unwrap().status().as_u16()
     }
 
     /// The settings that point a service here.

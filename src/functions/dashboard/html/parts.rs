@@ -241,17 +241,11 @@ fn todo(actor: Actor, code: &str) -> &'static str {
 
 /// A button that tries again what waits for one actor.
 fn retry(view: &RolloutView, actor: Actor) -> Markup {
-    let word = match actor {
-        Actor::Publisher => "publisher",
-        Actor::Customer => "customer",
-        Actor::Microsoft => "microsoft",
-        Actor::Offer => "offer",
-    };
     html! {
         @if view.state != RolloutWord::Canceled && actor != Actor::Offer {
             form.inline method="get" action=(format!("{}/confirm", rollout_path(view.id))) {
                 input type="hidden" name="command" value="retry";
-                input type="hidden" name="actor" value=(word);
+                input type="hidden" name="actor" value=(actor.word());
                 button.small type="submit" aria-label=(format!("Retry these… that wait for: {}", advice::who(actor))) { "Retry these…" }
             }
         }

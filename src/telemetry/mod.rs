@@ -1,18 +1,28 @@
-//! Logs: who reads them, in which form, on which stream.
+//! Logs: who reads them, in which form ([`lines`]), on which stream; and [`export`] to a collector, where there is one.
+//!
+//! One name for one thing, in lines and spans: `rollout.id`, `rollout.state`, `deployment.key`, `application.id`,
+//! `subscription.id`, `refresh.attempt`, `refresh.state`, `refresh.version`, `invocation.id`, `http.route`, `trace.id`, `error.code`,
+//! `error.actor`, `delay_ms`. infra/queries.kql asks for them, and a test keeps it to what lines carry.
 //!
 //! The Functions host makes an error of every line on stderr, or a warning of one that holds the word "warn"
 //! (contracts/custom-handler.md §1), so a handler writes there only what is one. At a terminal stdout belongs to data, so
 //! all logs go to stderr. Nothing here decides what is logged.
 
+pub mod export;
+mod lines;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{EnvFilter, Registry};
+
+use export::Export;
+use lines::{Lines, Remember, Unwritten};
 
 /// Crates whose information is noise to whoever runs this service.
 const QUIET: &str = "hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,h2=warn,azure_core=warn,azure_identity=warn";
@@ -49,12 +59,12 @@ impl Format {
     }
 }
 
-/// Starts logging for this process. A second call changes nothing.
+/// Starts logging for this process, and drawing spans for `export` if there is one. A second call changes nothing.
 #[expect(
     clippy::disallowed_methods,
     reason = "logging starts before the settings are read, so that their problems are logged"
 )]
-pub fn start(reader: Reader) {
+pub fn start(reader: Reader, export: Option<&Export>) {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let default = if reader == Reader::Command { "warn".to_owned() } else { format!("info,{QUIET}") };
     let (filter, mistake) = match asked.map(|text| text.parse::<EnvFilter>()) {
@@ -64,20 +74,16 @@ pub fn start(reader: Reader) {
     };
     let started = match reader {
         Reader::FunctionsHost(format) => tracing::subscriber::set_global_default(subscriber(
-            format,
+            Lines { format, colour: Colour::Off },
             filter,
             by_level(std::io::stdout, std::io::stderr),
-            Colour::Off,
+            export,
         )),
-        Reader::Terminal(format) => {
-            tracing::subscriber::set_global_default(subscriber(format, filter, std::io::stderr, Colour::where_seen()))
+        Reader::Terminal(_) | Reader::Command => {
+            let format = if let Reader::Terminal(format) = reader { format } else { Format::Text };
+            let lines = Lines { format, colour: Colour::where_seen() };
+            tracing::subscriber::set_global_default(subscriber(lines, filter, std::io::stderr, export))
         }
-        Reader::Command => tracing::subscriber::set_global_default(subscriber(
-            Format::Text,
-            filter,
-            std::io::stderr,
-            Colour::where_seen(),
-        )),
     };
     if let (Ok(()), Some(error)) = (started, mistake) {
         tracing::warn!(%error, "RUST_LOG cannot be read, so the default filter is used");
@@ -109,17 +115,32 @@ where
     err.with_max_level(Level::WARN).or_else(out)
 }
 
-fn subscriber<W>(format: Format, filter: EnvFilter, writer: W, colour: Colour) -> Box<dyn Subscriber + Send + Sync>
+/// What a handler writes into `out` and `err` with the default filter; for tests of what lines carry.
+pub fn handler_lines<O, E>(format: Format, out: O, err: E) -> impl Subscriber + Send + Sync
+where
+    O: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+    E: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::new(format!("info,{QUIET}"));
+    subscriber(Lines { format, colour: Colour::Off }, filter, by_level(out, err), None)
+}
+
+fn subscriber<W>(
+    lines: Lines,
+    filter: EnvFilter,
+    writer: W,
+    export: Option<&Export>,
+) -> impl Subscriber + Send + Sync + use<W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour == Colour::On);
-    match format {
-        Format::Json => {
-            Box::new(lines.json().flatten_event(true).with_current_span(false).finish().with(filter_fn(is_harmless)))
-        }
-        Format::Text => Box::new(lines.with_target(false).finish().with(filter_fn(is_harmless))),
-    }
+    let ansi = lines.colour == Colour::On;
+    let written =
+        tracing_subscriber::fmt::layer().fmt_fields(Unwritten).event_format(lines).with_ansi(ansi).with_writer(writer);
+    Registry::default()
+        .with(Remember.and_then(written).with_filter(filter))
+        .with(export.map(Export::layer))
+        .with(filter_fn(is_harmless))
 }
 
 /// Whether lines of this kind hold nothing that must stay secret: in detail the Azure SDK shows whole requests, and the
@@ -133,18 +154,20 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use tracing::field;
+
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct Log(Arc<Mutex<Vec<u8>>>);
 
-    impl Lines {
+    impl Log {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
 
-    impl Write for Lines {
+    impl Write for Log {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -155,16 +178,22 @@ mod tests {
     }
 
     fn logged(format: Format, filter: &str) -> (String, String) {
-        let (out, err) = (Lines::default(), Lines::default());
+        let (out, err) = (Log::default(), Log::default());
         let (to_out, to_err) = (out.clone(), err.clone());
         let writer = by_level(move || to_out.clone(), move || to_err.clone());
-        tracing::subscriber::with_default(subscriber(format, EnvFilter::new(filter), writer, Colour::Off), || {
+        let lines = Lines { format, colour: Colour::Off };
+        tracing::subscriber::with_default(subscriber(lines, EnvFilter::new(filter), writer, None), || {
             tracing::debug!("a detail");
             tracing::info!(rollout.id = "r1", "the rollout r1 has begun");
             tracing::info!(target: "hyper", "noise");
             tracing::debug!(target: "azure_core::policies::transport", "&s=a-signature");
             tracing::warn!("something is odd");
-            tracing::error!("something broke");
+            let invocation =
+                tracing::info_span!("invocation", invocation.id = "i1", otel.kind = "server", trace.id = field::Empty);
+            invocation.record("trace.id", "t1");
+            let _within = invocation.entered();
+            let _step = tracing::info_span!("step", rollout.id = "r2", rollout.state = "running").entered();
+            tracing::error!(rollout.id = "r1", "something\nbroke: a Warning of Azure");
         });
         (out.text(), err.text())
     }
@@ -187,14 +216,41 @@ mod tests {
         let err: Vec<_> = err.lines().collect();
         assert_eq!(err.len(), 2, "{err:?}");
         assert!(err[0].contains("something is odd") && err[0].to_lowercase().contains("warn"));
-        assert!(err[1].contains("something broke") && !err[1].to_lowercase().contains("warn"));
+        assert!(!err[1].to_lowercase().contains("warn"), "it is an error, whatever it quotes: {}", err[1]);
+        let error: serde_json::Value = serde_json::from_str(err[1]).unwrap();
+        assert_eq!(error["message"], "something\nbroke: a Warning of Azure");
+    }
+
+    #[test]
+    fn a_line_bears_the_fields_of_the_spans_around_it_once_each_and_the_innermost_wins() {
+        let (_, err) = logged(Format::Json, "info");
+        let line: BTreeMap<String, serde_json::Value> = serde_json::from_str(err.lines().last().unwrap()).unwrap();
+        let expected = [
+            ("invocation.id", "i1"),
+            ("level", "ERROR"),
+            ("message", "something\nbroke: a Warning of Azure"),
+            ("rollout.id", "r1"),
+            ("rollout.state", "running"),
+            ("target", "permafresh::telemetry::tests"),
+            ("trace.id", "t1"),
+        ];
+        let told: Vec<_> = line.iter().filter(|(name, _)| *name != "timestamp").collect();
+        assert_eq!(told.len(), expected.len(), "{line:?}");
+        assert!(
+            told.iter().zip(expected).all(|((name, value), (key, text))| *name == key && **value == text),
+            "{line:?}"
+        );
+        assert_eq!(err.lines().last().unwrap().matches("rollout.id").count(), 1);
     }
 
     #[test]
     fn a_warning_is_known_as_one_in_readable_lines_too() {
         let (out, err) = logged(Format::Text, "debug");
-        assert!(out.contains("a detail") && out.contains("rollout.id"));
-        assert!(err.lines().next().unwrap().contains("WARN") && !err.lines().nth(1).unwrap().contains("WARN"));
+        assert!(out.contains("a detail") && out.contains("INFO the rollout r1 has begun\n"), "{out}");
+        let err: Vec<_> = err.lines().collect();
+        assert!(err[0].contains("WARN") && !err[1].contains("WARN") && err.len() == 2, "{err:?}");
+        let error = r"ERROR something\nbroke: a Warning of Azure rollout.id=r1 rollout.state=running invocation.id=i1 trace.id=t1";
+        assert!(err[1].ends_with(error), "{}", err[1]);
     }
 
     #[test]
