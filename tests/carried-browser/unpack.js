@@ -15,10 +15,14 @@ here=$(dirname "$0")
 export LD_LIBRARY_PATH="$here/lib" FONTCONFIG_PATH="$here/fonts"
 exec "$here/chromium" "$@"
 `;
-// The one that comes along names folders of that other machine.
+// The one that comes along names folders of that other machine. A cache needs a whole path, or it is where somebody works.
+const xml = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;");
 const FONTS = `<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir prefix="relative">fonts</dir><cachedir prefix="relative">cache</cachedir></fontconfig>
+<fontconfig>
+  <dir prefix="relative">fonts</dir>
+  <cachedir>${xml(path.resolve(folder, "cache"))}</cachedir>
+</fontconfig>
 `;
 
 (async () => {
