@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_every_command_has_examples_that_parse() {
+    fn the_help_of_every_command_shows_it_in_an_example() {
         let mut commands = Vec::new();
         leaves(&super::Cli::command(), "", &mut commands);
         assert!(commands.len() > 30);
