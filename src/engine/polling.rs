@@ -176,10 +176,12 @@ impl Engine {
             }
         };
         let now = self.now();
+        // The answer first: what is lost of it, a wait included, would be asked for again too early.
+        let concluded = self.conclude(&refresh, event, now, &self.config.policy).await;
         if let Some(wait) = throttled_for {
             self.store.throttle(refresh.value.application_id.subscription(), now + wait).await?;
         }
-        self.conclude(&refresh, event, now, &self.config.policy).await
+        concluded
     }
 
     async fn hand_out_share(&self, number: usize) -> Result<(), EngineError> {
