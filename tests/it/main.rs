@@ -30,7 +30,6 @@ mod demo;
 mod deployments;
 mod export;
 mod faults;
-mod faulty_queue;
 mod gdap;
 mod handler;
 mod handler_process;

@@ -47,6 +47,10 @@ pub struct Options {
     pub operation: Duration,
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
+    /// How long a call to ARM may take, in real time.
+    pub call_timeout: Duration,
+    /// Whether the simulator keeps a journal of what it was asked.
+    pub keeps_journal: bool,
     pub sigs: Vec<String>,
     pub dashboard_key: Option<String>,
     pub principals: IsVouched,
@@ -74,6 +78,8 @@ impl Default for Options {
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
+            call_timeout: Duration::from_secs(2),
+            keeps_journal: false,
             sigs: vec![SIG.into(), "the-next-sig".into()],
             dashboard_key: Some(DASHBOARD_KEY.into()),
             principals: IsVouched::No,
@@ -105,6 +111,7 @@ impl World {
         let simulator = SimulatorConfig {
             operation: options.operation,
             retry_after: options.retry_after,
+            keeps_journal: options.keeps_journal,
             clock: Arc::new(clock.clone()),
             token_lifetime: Duration::from_secs(365 * 86_400),
             ..SimulatorConfig::default()
@@ -132,7 +139,7 @@ impl World {
         let clock = Arc::new(self.clock.clone());
         let tokens = TokenSource::from_credential(Arc::new(Issued::new(&self.simulator)), clock.clone());
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
-        arm.call_timeout = Duration::from_secs(2);
+        arm.call_timeout = self.options.call_timeout;
         let arm = ArmClient::new(arm, Arc::new(tokens), clock.clone()).unwrap();
         let config = EngineConfig {
             policy: Policy {

@@ -5,6 +5,7 @@
 //! tokens are the only ones it takes. What it does otherwise it is told call by call ([`scripts`]). It listens on loopback
 //! only, and keeps everything in memory.
 
+pub mod journal;
 pub mod scripts;
 mod serve;
 mod signed_url;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 
+pub use journal::{Asked, Question};
 pub use scripts::{Acceptance, Area, MonitorForm, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
 use signed_url::UrlSigner;
 use world::World;
@@ -50,6 +52,8 @@ pub struct SimulatorConfig {
     pub title_case_headers: bool,
     /// How many of the last requests are kept for [`Simulator::requests`].
     pub keep_requests: usize,
+    /// Whether POSTs and looks are kept for [`Simulator::take_journal`].
+    pub keeps_journal: bool,
     /// Decides when operations end and tokens expire.
     pub clock: Arc<dyn Clock>,
 }
@@ -66,6 +70,7 @@ impl Default for SimulatorConfig {
             page_size: 100,
             title_case_headers: false,
             keep_requests: 0,
+            keeps_journal: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -265,6 +270,11 @@ impl Simulator {
     /// The last requests, oldest first, as many as the configuration keeps.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The POSTs and looks since this was last called, oldest first, if the configuration keeps them.
+    pub fn take_journal(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared.world().journal)
     }
 
     /// Calls under way.
