@@ -30,6 +30,7 @@ mod demo;
 mod deployments;
 mod export;
 mod faults;
+mod fuzz;
 mod gdap;
 mod handler;
 mod handler_process;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use permafresh::arm::simulator::{Asked, Question, Simulator};
-use permafresh::rollout::{DeploymentKey, Refresh, RefreshState, Rollout, RolloutId, RolloutState, Standing, Timestamp};
+use permafresh::rollout::{
+    DeploymentKey, Refresh, RefreshState, Rollout, RolloutId, RolloutState, Standing, Timestamp,
+};
 use permafresh::store::{Saved, Versioned};
 use serde_json::{Value, json};
 
@@ -154,7 +156,14 @@ impl Ledger {
 
 impl Book {
     fn heard(&mut self, asked: Asked) {
-        tracing::info!("ARM heard {:?} of {} for {}, early by {:?}, answered: {}", asked.what, asked.application.name(), self.now_at_work, asked.early_by, asked.is_answered);
+        tracing::info!(
+            "ARM heard {:?} of {} for {}, early by {:?}, answered: {}",
+            asked.what,
+            asked.application.name(),
+            self.now_at_work,
+            asked.early_by,
+            asked.is_answered
+        );
         let key = asked.application.key();
         let at = (key.clone(), Subject::of(asked.what));
         // Asked again at once with a new token, where ARM blamed the old one.

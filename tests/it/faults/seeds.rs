@@ -20,7 +20,8 @@ const AT_ONCE: usize = 3;
 #[test]
 fn whatever_goes_wrong_every_deployment_has_one_result_and_nothing_is_asked_that_should_not_be() {
     let wanted = std::env::var("PERMAFRESH_FAULT_SEEDS").ok();
-    let seeds = wanted.as_deref().map_or(0..USUAL, |text| parse(text).expect("PERMAFRESH_FAULT_SEEDS is FROM..TO or a count"));
+    let seeds =
+        wanted.as_deref().map_or(0..USUAL, |text| parse(text).expect("PERMAFRESH_FAULT_SEEDS is FROM..TO or a count"));
     let reports = run_all(seeds.clone());
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for report in reports.values() {
@@ -31,10 +32,19 @@ fn whatever_goes_wrong_every_deployment_has_one_result_and_nothing_is_asked_that
     println!("{} runs: {counts:?}", reports.len());
     let failed: Vec<_> = reports.iter().filter(|(_, report)| !report.problems.is_empty()).collect();
     for (seed, report) in &failed {
-        println!("seed {seed}, again with PERMAFRESH_FAULT_SEEDS={seed}..{} cargo test --test it faults::seeds:", **seed + 1);
+        println!(
+            "seed {seed}, again with PERMAFRESH_FAULT_SEEDS={seed}..{} cargo test --test it faults::seeds:",
+            **seed + 1
+        );
         report.problems.iter().take(8).for_each(|problem| println!("  {problem}"));
     }
-    assert!(failed.is_empty(), "{} of {} runs ended badly: {:?}", failed.len(), reports.len(), failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());
+    assert!(
+        failed.is_empty(),
+        "{} of {} runs ended badly: {:?}",
+        failed.len(),
+        reports.len(),
+        failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>()
+    );
     if seeds.end - seeds.start >= USUAL {
         for what in ["deaths", "rests", "outages", "failed invocations", "wrong clocks", "completed rollouts"] {
             assert!(counts.get(what).is_some_and(|count| *count >= 20), "{what}: {counts:?}");
@@ -70,7 +80,8 @@ fn run_all(seeds: Range<u64>) -> BTreeMap<u64, Report> {
                         return;
                     }
                     let report = std::panic::catch_unwind(AssertUnwindSafe(|| run(seed))).unwrap_or_else(|panic| {
-                        let why = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "without a word".to_owned());
+                        let why =
+                            panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "without a word".to_owned());
                         Report { problems: vec![format!("the run panicked: {why}")], ..Report::default() }
                     });
                     reports.lock().unwrap().insert(seed, report);

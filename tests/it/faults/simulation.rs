@@ -172,7 +172,11 @@ impl Simulation {
         for _ in 0..simulation.chance.from_to(2, 3) {
             let clock = ManualClock::new();
             let wrong = Duration::from_secs(simulation.chance.from_to(0, skew));
-            if simulation.chance.one_in(2) { clock.advance(wrong) } else { clock.set_back(wrong) }
+            if simulation.chance.one_in(2) {
+                clock.advance(wrong)
+            } else {
+                clock.set_back(wrong)
+            }
             simulation.start(clock);
         }
         simulation
@@ -283,8 +287,7 @@ impl Simulation {
         let script = self.fate();
         let instance = &mut self.instances[at];
         instance.faults.follow(script);
-        let invocation =
-            Invocation { number: self.invocations, work, run: Box::pin(run), held_up: Duration::ZERO };
+        let invocation = Invocation { number: self.invocations, work, run: Box::pin(run), held_up: Duration::ZERO };
         instance.busy = Some(invocation);
         self.drive(at).await
     }
@@ -299,9 +302,9 @@ impl Simulation {
             2 => [chance.from_to(1, 6), chance.from_to(4, 20)].into(),
             _ => [].into(),
         };
-        let death = chance.one_in(14).then(|| {
-            (chance.from_to(1, 14), if chance.one_in(2) { Moment::Before } else { Moment::After })
-        });
+        let death = chance
+            .one_in(14)
+            .then(|| (chance.from_to(1, 14), if chance.one_in(2) { Moment::Before } else { Moment::After }));
         let (fails, unclear, loses) = match chance.below(20) {
             0 => (5, 0, 0),
             1 => (0, 4, 0),

@@ -125,4 +125,3 @@ faulty_store! {
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
     Effect throttle(subscription: &str, until: Timestamp) -> ();
 }
-
