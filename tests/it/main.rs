@@ -69,5 +69,6 @@ mod tables_proxy;
 mod telling;
 mod tenancy;
 mod tidy;
+mod upgrade;
 mod watch_offers;
 mod world;

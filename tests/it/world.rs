@@ -3,6 +3,7 @@
 //! Work moves by [`World::run_due`], time by [`World::advance`] or [`World::settle`]. Messages are delivered through the
 //! functions' own routes and envelopes, as the host does it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,6 +177,20 @@ impl World {
             principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
+    }
+
+    /// The same world over what is in another folder: its queue, and the store that `store` finds there.
+    pub fn over(mut self, folder: TempDir, store: impl FnOnce(&Path) -> Arc<dyn Store>) -> Self {
+        self.store = store(folder.path());
+        self.folder = folder;
+        self.queue = self.another_queue();
+        self.router = self.handler(Arc::clone(&self.store), Arc::clone(&self.queue));
+        self
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// The handler in use.
