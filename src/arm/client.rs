@@ -528,8 +528,8 @@ impl ArmClient {
 
 /// From which of the process's places a call is made.
 enum Turn {
-    /// This one, for this call alone.
-    Given(Permit),
+    /// This one, for this call alone: kept until the call is over.
+    Given(#[expect(dead_code, reason = "a place is given back by dropping it")] Permit),
     /// The one that its caller goes on holding.
     Held,
     /// One that it waits for.

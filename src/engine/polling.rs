@@ -207,10 +207,12 @@ impl Engine {
             (_, _, Err(error)) => (Event::Read(ReadAnswer::Unreadable { error, wait: None }), None),
         };
         let now = self.now();
+        // The answer first: what is lost of it, a wait included, would be asked for again too early.
+        let concluded = self.conclude(&refresh, event, now, &self.config.policy).await;
         if let Some(wait) = throttled_for {
             self.store.throttle(refresh.value.application_id.subscription(), now + wait).await?;
         }
-        self.conclude(&refresh, event, now, &self.config.policy).await
+        concluded
     }
 
     /// Lets a parked refresh go on whose gate is open: whoever opened it may have come just before it was parked.

@@ -56,7 +56,7 @@ pub struct Deployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// When it may be refreshed; at any time if there are none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "openness::stored")]
     pub maintenance_windows: Vec<MaintenanceWindow>,
     /// What its refreshes came to, the oldest first; at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use chrono::{Datelike, Days, NaiveTime, Timelike, Weekday};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Timestamp;
-use super::strategy::iso_duration;
+use super::strategy::{iso_duration, known_members};
 
 /// How long a refresh waits for a window that it can use: two openings of a weekly one, and a day.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 24 * 60 * 60);
@@ -63,6 +63,16 @@ struct Written {
     duration: Duration,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     utc_offset: Option<String>,
+}
+
+/// The members of a window, by the names that it is written with.
+const MEMBERS: [&str; 4] = ["days", "start", "duration", "utcOffset"];
+
+/// Reads windows as they are stored: what a newer version says besides is passed over, so that both may run beside each
+/// other. What a person writes is read strictly.
+pub(crate) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<MaintenanceWindow>, D::Error> {
+    let windows = Vec::<serde_json::Map<String, serde_json::Value>>::deserialize(deserializer)?;
+    windows.into_iter().map(|window| known_members(window, &MEMBERS)).collect()
 }
 
 impl TryFrom<Written> for MaintenanceWindow {

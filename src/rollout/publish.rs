@@ -134,6 +134,7 @@ pub struct OfferPublish {
     /// Only these deployments; empty means all of the audience.
     pub scope: Vec<ApplicationId>,
     /// How it is to be brought out.
+    #[serde(deserialize_with = "super::strategy::stored")]
     pub strategy: Strategy,
     /// Whether it may end a rollout of another version that is still on its way.
     pub supersede: Supersede,

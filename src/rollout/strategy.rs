@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::resource_id::ApplicationId;
@@ -24,6 +25,24 @@ pub struct Strategy {
     /// Whether a person has to approve the last wave; the only wave, where there is but one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub approve_last_wave: bool,
+}
+
+/// The members of a strategy, by the names that it is written with.
+const MEMBERS: [&str; 6] = ["canaries", "waves", "maxFailures", "maxInFlight", "pauseBetweenWaves", "approveLastWave"];
+
+/// Reads a strategy as it is stored: what a newer version says besides is passed over, so that both may run beside each
+/// other. What a person writes is read strictly.
+pub(crate) fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strategy, D::Error> {
+    known_members(serde_json::Map::deserialize(deserializer)?, &MEMBERS)
+}
+
+/// Reads what has these members and no others; whatever else is there is passed over.
+pub(super) fn known_members<T: DeserializeOwned, E: serde::de::Error>(
+    mut members: serde_json::Map<String, serde_json::Value>,
+    known: &[&str],
+) -> Result<T, E> {
+    members.retain(|name, _| known.contains(&name.as_str()));
+    serde_json::from_value(serde_json::Value::Object(members)).map_err(E::custom)
 }
 
 impl Default for Strategy {
@@ -261,6 +280,21 @@ mod tests {
             let error = serde_json::from_str::<Strategy>(bad).unwrap_err().to_string();
             assert!(error.contains(word) || word == "canaries", "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_stored_one_may_say_more_and_everything_that_is_written_is_read() {
+        #[derive(serde::Deserialize)]
+        struct Stored(#[serde(deserialize_with = "super::stored")] Strategy);
+        let written = Strategy { approve_last_wave: true, canaries: Canaries::Count(3), ..Strategy::default() };
+        let mut json = serde_json::to_value(&written).unwrap();
+        assert_eq!(
+            json.as_object().unwrap().len(),
+            super::MEMBERS.len(),
+            "each member has its name among the known ones"
+        );
+        json["addedLater"] = serde_json::json!({"by": "a newer version"});
+        assert_eq!(serde_json::from_value::<Stored>(json).unwrap().0, written);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod callers;
 mod delivery;
+mod held_up;
 mod kill;
 mod lives;
 mod outage;

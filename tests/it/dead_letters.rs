@@ -6,8 +6,7 @@ use axum::http::StatusCode;
 use permafresh::queue::{Message, Outgoing};
 use serde_json::{Value, json};
 
-use crate::faults::{Fault, Faults, FaultyStore};
-use crate::faulty_queue::FaultyQueue;
+use crate::faults::{Fault, Faults, FaultyQueue, FaultyStore};
 use crate::world::{World, application, invoke_timer, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -148,8 +147,7 @@ async fn what_is_no_message_of_ours_is_noted_and_taken_away() {
 async fn a_queue_that_is_slow_to_show_its_dead_letters_holds_up_no_operation() {
     let mut world = World::new().await;
     world.deploy(1).await;
-    let queue = FaultyQueue::new(world.queue.clone());
-    queue.slow_down(&world.clock);
+    let queue = FaultyQueue::slow(&world.queue, &world.clock);
     world.replace_handler(world.handler(world.store.clone(), queue));
     let id = world.publish(json!({"strategy": one_wave()})).await;
     world.deliver().await;

@@ -1,22 +1,24 @@
 //! A store and a queue that die or fail as they are told, around real ones.
 //!
 //! They count effects: writes of the store and sendings of the queue. A handler that has died does nothing more, not even
-//! read: its futures never return, and the test drops them. What a test is to conclude from that is in [`crate::crash`].
+//! read: its futures never return, and the test drops them. What a test is to conclude from that is in [`crate::crash`],
+//! and in [`seeds`] for faults of every kind in any mixture.
+
+mod ledger;
+mod queue;
+mod seeds;
+mod simulation;
+mod store;
+mod weather;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
-use permafresh::rollout::{
-    Deployment, DeploymentKey, PastRefresh, Plan, Refresh, Rollout, RolloutId, Tally, Timestamp,
-};
-use permafresh::store::document::DocumentName;
-use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
-use serde_json::Value;
 use tokio::sync::Notify;
+
+pub use queue::{Fate, FaultyQueue};
+pub use store::FaultyStore;
 
 /// When the handler dies, seen from an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +48,50 @@ pub enum Fault {
     OneIn { count: u64, seed: u64 },
     /// One of so many effects is done, and its answer is an error; the seed decides which.
     UnclearOneIn { count: u64, seed: u64 },
+    /// What is sent is taken and never arrives.
+    Lost,
+    /// A bug ends whoever sends.
+    Panic,
 }
 
 /// A read, or something that stays.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
     Read,
     Effect,
 }
 
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is done.
+    Do,
+    /// It fails and does nothing.
+    Fail,
+    /// It is done, and its answer is an error.
+    DoAndFail,
+    /// The handler dies.
+    Die(Moment),
+    /// What is sent is taken and never arrives.
+    Lose,
+    /// A bug ends whoever called.
+    Panic,
+}
+
+impl Decision {
+    /// Whether nothing is done.
+    fn prevents(self) -> bool {
+        matches!(self, Self::Fail | Self::Die(Moment::Before))
+    }
+}
+
+/// Decides about each call as it comes; `None` makes the caller wait until it is let go, and then asks again.
+type Script = Box<dyn FnMut(Kind, &'static str) -> Option<Decision> + Send>;
+
 /// What the store and the queue of one handler share.
 pub struct Faults {
     fault: Mutex<Fault>,
+    script: Mutex<Option<Script>>,
     calls: AtomicUsize,
     effects: AtomicUsize,
     failures: AtomicUsize,
@@ -72,6 +106,7 @@ impl Faults {
     pub fn new(fault: Fault) -> Arc<Self> {
         Arc::new(Self {
             fault: Mutex::new(fault),
+            script: Mutex::default(),
             calls: AtomicUsize::new(0),
             effects: AtomicUsize::new(0),
             failures: AtomicUsize::new(0),
@@ -155,18 +190,22 @@ impl Faults {
     }
 
     async fn die(&self) -> ! {
-        self.is_dead.store(true, Ordering::SeqCst);
-        self.death.notify_waiters();
+        self.kill();
         std::future::pending().await
     }
 
-    async fn pass<T, E>(
-        &self,
-        kind: Kind,
-        name: &'static str,
-        work: impl Future<Output = Result<T, E>>,
-        failure: impl FnOnce() -> E,
-    ) -> Result<T, E> {
+    /// From now on this decides about each call.
+    pub fn follow(&self, script: impl FnMut(Kind, &'static str) -> Option<Decision> + Send + 'static) {
+        *self.script.lock().unwrap() = Some(Box::new(script));
+    }
+
+    /// The handler dies from outside: it does nothing more.
+    pub fn kill(&self) {
+        self.is_dead.store(true, Ordering::SeqCst);
+        self.death.notify_waiters();
+    }
+
+    async fn decide(&self, kind: Kind, name: &'static str) -> Decision {
         if self.is_dead() {
             std::future::pending::<()>().await;
         }
@@ -175,48 +214,83 @@ impl Faults {
             Kind::Read => 0,
             Kind::Effect => self.effects.fetch_add(1, Ordering::SeqCst) + 1,
         };
+        loop {
+            let decided = self.script.lock().unwrap().as_mut().map(|decide| decide(kind, name));
+            match decided {
+                Some(Some(decision)) => return decision,
+                Some(None) => self.park().await,
+                None => break,
+            }
+        }
         let fault = *self.fault.lock().unwrap();
-        let fail = || {
-            self.failures.fetch_add(1, Ordering::SeqCst);
-            Err(failure())
-        };
         match fault {
-            Fault::Death { effect: at, moment: Moment::Before } if effect == at => self.die().await,
-            Fault::Death { effect: at, moment: Moment::After } if effect == at => {
-                let _done = work.await;
-                self.die().await
-            }
+            Fault::Death { effect: at, moment } if effect == at => Decision::Die(moment),
             Fault::Parking { call: at } if call == at => {
-                self.parked.notify_one();
-                self.go.notified().await;
-                work.await
+                self.park().await;
+                Decision::Do
             }
-            Fault::SecondAfterThird { name: of } if of == name => {
-                let turn = self.of_that_name.fetch_add(1, Ordering::SeqCst) + 1;
-                if turn == 2 {
-                    self.go.notified().await;
-                }
-                let done = work.await;
-                if turn == 3 {
-                    self.go.notify_one();
-                }
-                done
-            }
-            Fault::Outage => fail(),
+            Fault::Outage => Decision::Fail,
             Fault::OutageOf { name: broken, after }
                 if broken == name && self.of_that_name.fetch_add(1, Ordering::SeqCst) >= after =>
             {
-                fail()
+                Decision::Fail
             }
-            Fault::OneIn { count, seed } if mixed(seed, call).is_multiple_of(count) => fail(),
+            Fault::OneIn { count, seed } if mixed(seed, call).is_multiple_of(count) => Decision::Fail,
             Fault::UnclearOneIn { count, seed }
                 if kind == Kind::Effect && mixed(seed, effect).is_multiple_of(count) =>
             {
-                let _done = work.await;
-                fail()
+                Decision::DoAndFail
             }
-            _ => work.await,
+            Fault::Lost => Decision::Lose,
+            Fault::Panic => Decision::Panic,
+            _ => Decision::Do,
         }
+    }
+
+    async fn park(&self) {
+        self.parked.notify_one();
+        self.go.notified().await;
+    }
+
+    async fn act<T, E>(
+        &self,
+        decision: Decision,
+        work: impl Future<Output = Result<T, E>>,
+        failure: impl FnOnce() -> E,
+    ) -> Result<T, E> {
+        match decision {
+            Decision::Do | Decision::Lose | Decision::Panic => work.await,
+            Decision::Fail => {
+                self.failures.fetch_add(1, Ordering::SeqCst);
+                Err(failure())
+            }
+            Decision::DoAndFail => {
+                let _done = work.await;
+                self.failures.fetch_add(1, Ordering::SeqCst);
+                Err(failure())
+            }
+            Decision::Die(Moment::Before) => self.die().await,
+            Decision::Die(Moment::After) => {
+                let _done = work.await;
+                self.die().await
+            }
+        }
+    }
+
+    /// The second call of a name comes to its turn after the third, if that is the fault.
+    async fn in_turn<T>(&self, name: &'static str, work: impl Future<Output = T>) -> T {
+        if *self.fault.lock().unwrap() != (Fault::SecondAfterThird { name }) {
+            return work.await;
+        }
+        let turn = self.of_that_name.fetch_add(1, Ordering::SeqCst) + 1;
+        if turn == 2 {
+            self.go.notified().await;
+        }
+        let done = work.await;
+        if turn == 3 {
+            self.go.notify_one();
+        }
+        done
     }
 }
 
@@ -227,118 +301,4 @@ pub fn mixed(seed: u64, turn: usize) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
-}
-
-/// A store that goes wrong.
-pub struct FaultyStore {
-    inner: Arc<dyn Store>,
-    faults: Arc<Faults>,
-}
-
-impl FaultyStore {
-    pub fn over(inner: &Arc<dyn Store>, faults: &Arc<Faults>) -> Arc<dyn Store> {
-        Arc::new(Self { inner: Arc::clone(inner), faults: Arc::clone(faults) })
-    }
-}
-
-fn unavailable() -> StoreError {
-    StoreError::Unavailable { action: "do as it was asked", reason: "database is locked".to_owned() }
-}
-
-macro_rules! faulty_store {
-    ($($kind:ident $name:ident($($argument:ident: $of:ty),*) -> $answer:ty;)*) => {
-        #[async_trait]
-        impl Store for FaultyStore {
-            $(async fn $name(&self, $($argument: $of),*) -> Result<$answer, StoreError> {
-                self.faults.pass(Kind::$kind, stringify!($name), self.inner.$name($($argument),*), unavailable).await
-            })*
-        }
-    };
-}
-
-faulty_store! {
-    Effect claim_key(key: &str, claim: &Claim) -> Option<Claim>;
-    Read key_holder(key: &str) -> Option<Claim>;
-    Read rollout(id: RolloutId) -> Option<Versioned<Rollout>>;
-    Effect save_rollout(rollout: &Versioned<Rollout>) -> Saved;
-    Read rollouts(page: &PageRequest) -> Page<Rollout>;
-    Read open_rollouts() -> Vec<Versioned<Rollout>>;
-    Effect insert_refreshes(refreshes: &[Refresh]) -> usize;
-    Read refresh(rollout: RolloutId, key: &DeploymentKey) -> Option<Versioned<Refresh>>;
-    Effect save_refreshes(refreshes: &[Versioned<Refresh>]) -> Vec<Saved>;
-    Read refreshes(rollout: RolloutId, standings: Option<&[permafresh::rollout::Standing]>, page: &PageRequest) -> Page<Versioned<Refresh>>;
-    Read tally(rollout: RolloutId) -> Tally;
-    Read due_refreshes(now: Timestamp, at_most: usize) -> Vec<Versioned<Refresh>>;
-    Read next_wake() -> Option<Timestamp>;
-    Read deployments_by_key(keys: &[DeploymentKey]) -> Vec<Option<Versioned<Deployment>>>;
-    Effect save_deployments(deployments: &[Versioned<Deployment>]) -> Vec<Saved>;
-    Read deployments(plan: Option<&Plan>, page: &PageRequest) -> Page<Versioned<Deployment>>;
-    Read deployments_after(plan: &Plan, after: Option<&DeploymentKey>, at_most: usize) -> Vec<Deployment>;
-    Read count_deployments(plan: &Plan) -> u64;
-    Read due_checks(now: Timestamp, at_most: usize) -> Vec<Versioned<Deployment>>;
-    Effect record_past(key: &DeploymentKey, past: &PastRefresh) -> ();
-    Read forget_gone(before: Timestamp) -> usize;
-    Effect remove_deployment(deployment: &Versioned<Deployment>) -> Saved;
-    Read document(collection: &'static str, name: &DocumentName) -> Option<Versioned<Value>>;
-    Effect save_document(collection: &'static str, name: &DocumentName, document: &Versioned<Value>) -> Saved;
-    Effect remove_document(collection: &'static str, name: &DocumentName, etag: &ETag) -> Saved;
-    Read documents(collection: &'static str, prefix: &str, page: &PageRequest) -> Page<(DocumentName, Versioned<Value>)>;
-    Read long_ended_rollouts(before: Timestamp, at_most: usize) -> Vec<Versioned<Rollout>>;
-    Effect remove_refreshes(rollout: RolloutId, at_most: usize) -> usize;
-    Effect remove_rollout(rollout: &Versioned<Rollout>) -> Saved;
-    Read forget_facts(claims: Timestamp, throttles: Timestamp, at_most: usize) -> usize;
-    Read throttled_until(subscription: &str) -> Option<Timestamp>;
-    Effect throttle(subscription: &str, until: Timestamp) -> ();
-}
-
-/// A queue that goes wrong where the handler sends; receiving is the host's.
-pub struct FaultyQueue {
-    inner: Arc<dyn Queue>,
-    faults: Arc<Faults>,
-}
-
-impl FaultyQueue {
-    pub fn over(inner: &Arc<dyn Queue>, faults: &Arc<Faults>) -> Arc<dyn Queue> {
-        Arc::new(Self { inner: Arc::clone(inner), faults: Arc::clone(faults) })
-    }
-}
-
-#[async_trait]
-impl Queue for FaultyQueue {
-    async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), QueueError> {
-        let unclear = || QueueError::Unclear {
-            queue: queue.to_owned(),
-            action: "take the messages",
-            reason: "the connection was lost".to_owned(),
-        };
-        self.faults.pass(Kind::Effect, "send", self.inner.send(queue, messages), unclear).await
-    }
-
-    async fn receive(&self, queue: &str, at_most: usize, lock: Duration) -> Result<Vec<Delivery>, QueueError> {
-        self.inner.receive(queue, at_most, lock).await
-    }
-
-    async fn complete(&self, queue: &str, locks: &[LockToken]) -> Result<Vec<bool>, QueueError> {
-        self.inner.complete(queue, locks).await
-    }
-
-    async fn abandon(&self, queue: &str, lock: &LockToken) -> Result<bool, QueueError> {
-        self.inner.abandon(queue, lock).await
-    }
-
-    async fn renew(&self, queue: &str, token: &LockToken, lock: Duration) -> Result<bool, QueueError> {
-        self.inner.renew(queue, token, lock).await
-    }
-
-    async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.inner.dead_letters(queue, at_most).await
-    }
-
-    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
-        self.inner.take_dead_letters(queue, at_most).await
-    }
-
-    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
-        self.inner.remove_dead_letters(queue, taken).await
-    }
 }

@@ -8,7 +8,7 @@ use permafresh::arm::simulator::{ApplicationSpec, OnRead, PlanSpec, Reply};
 use permafresh::rollout::{ApplicationId, Deployment};
 use serde_json::{Value, json};
 
-use crate::faulty_queue::{Fault, FaultyQueue};
+use crate::faults::{Fault, Faults, FaultyQueue};
 use crate::world::{Options, World, application, invoke_message, one_wave};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -515,11 +515,12 @@ async fn a_check_that_cannot_be_read_is_tried_again_and_then_left() {
 async fn a_check_whose_message_was_lost_is_found_by_the_timer() {
     let mut world = World::new().await;
     in_arm(&world, "Succeeded");
-    let queue = FaultyQueue::new(Arc::clone(&world.queue));
+    let faults = Faults::none();
+    let queue = FaultyQueue::over(&world.queue, &faults);
     world.replace_handler(world.handler(Arc::clone(&world.store), queue.clone()));
-    queue.set(Fault::Lost);
+    faults.set(Fault::Lost);
     notify(&world, &event(&world, "PUT", "Succeeded", SECOND, json!({}))).await;
-    queue.set(Fault::None);
+    faults.set(Fault::None);
     world.advance(5 * MINUTE - SECOND);
     world.run_due().await;
     assert!(!known(&world).await.confirmed, "it may still be on its way");
@@ -531,13 +532,14 @@ async fn a_check_whose_message_was_lost_is_found_by_the_timer() {
 #[tokio::test]
 async fn an_event_that_could_not_be_stored_or_sent_is_not_taken() {
     let mut world = World::new().await;
-    let queue = FaultyQueue::new(Arc::clone(&world.queue));
+    let faults = Faults::none();
+    let queue = FaultyQueue::over(&world.queue, &faults);
     world.replace_handler(world.handler(Arc::clone(&world.store), queue.clone()));
-    queue.set(Fault::Panic);
+    faults.set(Fault::Panic);
     let body = event(&world, "PUT", "Succeeded", SECOND, json!({}));
     let (status, _) = world.post(PATH, &body).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "so that ARM sends it again");
-    queue.set(Fault::None);
+    faults.set(Fault::None);
     in_arm(&world, "Succeeded");
     notify(&world, &body).await;
     world.run_due().await;

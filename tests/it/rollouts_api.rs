@@ -12,8 +12,7 @@ use permafresh::rollout::{ApplicationId, RolloutId, Strategy};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::faults::{Faults, FaultyStore};
-use crate::faulty_queue::{Fault, FaultyQueue};
+use crate::faults::{Fault, Faults, FaultyQueue, FaultyStore};
 use crate::world::{Options, World, application, one_wave, publish, send};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -551,16 +550,17 @@ async fn refreshes_are_listed_by_state_page_by_page() {
 #[tokio::test]
 async fn a_panic_in_a_function_is_a_500_and_the_next_request_works() {
     let world = World::new().await;
-    let queue = FaultyQueue::new(world.queue.clone());
+    let faults = Faults::none();
+    let queue = FaultyQueue::over(&world.queue, &faults);
     let router = world.handler(world.store.clone(), queue.clone());
     let post = || Request::post("/api/offer-publishes").body(publish(json!({})).to_string().into()).unwrap();
-    queue.set(Fault::Panic);
+    faults.set(Fault::Panic);
     let (status, body) = send(&router, post()).await;
     assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     let problem: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(problem["status"], 500);
     assert!(!body.contains("told to panic"), "what a panic says is for the log: {body}");
-    queue.set(Fault::None);
+    faults.set(Fault::None);
     let (status, body) = send(&router, post()).await;
     let answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(status, StatusCode::OK, "the rollout had been stored: {body}");
@@ -577,12 +577,13 @@ async fn a_publish_that_supersedes_and_could_not_send_is_completed_by_the_caller
     let first = world.publish(json!({"strategy": slow})).await;
     world.run_due().await;
     world.advance(SECOND);
-    let queue = FaultyQueue::new(world.queue.clone());
+    let faults = Faults::none();
+    let queue = FaultyQueue::over(&world.queue, &faults);
     world.replace_handler(world.handler(world.store.clone(), queue.clone()));
-    queue.set(Fault::Panic);
+    faults.set(Fault::Panic);
     let body = publish(json!({"version": "1.6.0", "supersede": true, "strategy": one_wave()}));
     assert_eq!(world.post("/api/offer-publishes", &body).await.0, StatusCode::INTERNAL_SERVER_ERROR);
-    queue.set(Fault::None);
+    faults.set(Fault::None);
     let (status, answer) = world.post("/api/offer-publishes", &body).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     world.run_due().await;

@@ -3,6 +3,7 @@
 //! Work moves by [`World::run_due`], time by [`World::advance`] or [`World::settle`]. Messages are delivered through the
 //! functions' own routes and envelopes, as the host does it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,10 @@ pub struct Options {
     pub operation: Duration,
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
+    /// How long a call to ARM may take, in real time.
+    pub call_timeout: Duration,
+    /// Whether the simulator keeps a journal of what it was asked.
+    pub keeps_journal: bool,
     pub sigs: Vec<String>,
     pub dashboard_key: Option<String>,
     pub principals: IsVouched,
@@ -80,6 +85,8 @@ impl Default for Options {
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
+            call_timeout: Duration::from_secs(2),
+            keeps_journal: false,
             sigs: vec![SIG.into(), "the-next-sig".into()],
             dashboard_key: Some(DASHBOARD_KEY.into()),
             principals: IsVouched::No,
@@ -112,6 +119,7 @@ impl World {
         let simulator = SimulatorConfig {
             operation: options.operation,
             retry_after: options.retry_after,
+            keeps_journal: options.keeps_journal,
             clock: Arc::new(clock.clone()),
             token_lifetime: Duration::from_secs(365 * 86_400),
             ..SimulatorConfig::default()
@@ -139,7 +147,7 @@ impl World {
         let clock = Arc::new(self.clock.clone());
         let tokens = TokenSource::from_credential(Arc::new(Issued::new(&self.simulator)), clock.clone());
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
-        arm.call_timeout = Duration::from_secs(2);
+        arm.call_timeout = self.options.call_timeout;
         let arm = ArmClient::new(arm, Arc::new(tokens), clock.clone()).unwrap();
         let config = EngineConfig {
             policy: Policy {
@@ -179,6 +187,20 @@ impl World {
             principals: self.options.principals,
             poll_schedule: Schedule::parse("*/15 * * * * *").unwrap(),
         }
+    }
+
+    /// The same world over what is in another folder: its queue, and the store that `store` finds there.
+    pub fn over(mut self, folder: TempDir, store: impl FnOnce(&Path) -> Arc<dyn Store>) -> Self {
+        self.store = store(folder.path());
+        self.folder = folder;
+        self.queue = self.another_queue();
+        self.router = self.handler(Arc::clone(&self.store), Arc::clone(&self.queue));
+        self
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// The handler in use.

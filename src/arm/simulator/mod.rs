@@ -6,6 +6,7 @@
 //! only, and keeps everything in memory.
 
 mod jit;
+pub mod journal;
 pub mod scripts;
 mod serve;
 mod signed_url;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use url::Url;
 
 pub use jit::SeenJit;
+pub use journal::{Asked, Question};
 pub use scripts::{Acceptance, Area, MonitorForm, OnJit, OnPoll, OnPost, OnRead, Outcome, Reply, WaitForm};
 use signed_url::UrlSigner;
 use world::World;
@@ -52,6 +54,8 @@ pub struct SimulatorConfig {
     pub title_case_headers: bool,
     /// How many of the last requests are kept for [`Simulator::requests`].
     pub keep_requests: usize,
+    /// Whether POSTs and looks are kept for [`Simulator::take_journal`].
+    pub keeps_journal: bool,
     /// Decides when operations end and tokens expire.
     pub clock: Arc<dyn Clock>,
 }
@@ -68,6 +72,7 @@ impl Default for SimulatorConfig {
             page_size: 100,
             title_case_headers: false,
             keep_requests: 0,
+            keeps_journal: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -338,6 +343,11 @@ impl Simulator {
     /// The last requests, oldest first, as many as the configuration keeps.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The POSTs and looks since this was last called, oldest first, if the configuration keeps them.
+    pub fn take_journal(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.shared.world().journal)
     }
 
     /// Calls under way.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::jit::Jit;
+use super::journal::{Asked, Question};
 use super::scripts::{Acceptance, Area, OnPoll, OnPost, OnRead, Outcome, Reply};
 use crate::rollout::{ApplicationId, Timestamp};
 
@@ -176,6 +177,7 @@ pub(super) struct World {
     pub providers: HashMap<Box<str>, Vec<(String, bool)>>,
     pub bad_versions: HashMap<Box<str>, Arc<Outcome>>,
     pub stats: Stats,
+    pub journal: Vec<Asked>,
     succeeded: Option<Arc<Outcome>>,
 }
 
@@ -221,6 +223,12 @@ impl World {
         Some(&mut self.applications[index as usize])
     }
 
+    /// Writes a call down, before it is answered.
+    pub fn note(&mut self, application: u32, what: Question, at: Timestamp, early_by: Duration, is_answered: bool) {
+        let application = self.applications[application as usize].spec.id.clone();
+        self.journal.push(Asked { application, what, at, early_by, is_answered });
+    }
+
     /// Starts an operation and returns its number. A version with a bad permission fails whatever was asked for.
     pub fn start(
         &mut self,
@@ -252,6 +260,11 @@ impl World {
         application.operations += 1;
         application.last_operation = Some(number);
         number
+    }
+
+    /// The number of the operation that was started last.
+    pub fn newest_operation(&self) -> Option<u32> {
+        u32::try_from(self.operations.len().checked_sub(1)?).ok()
     }
 
     /// The text of a version, shared with the operation before where it is the same.

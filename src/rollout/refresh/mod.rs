@@ -25,6 +25,9 @@ use super::{
 
 /// How long a worker may take from *submitting* to ARM's answer before somebody else may try (design §4).
 pub const LEASE: Duration = Duration::from_secs(3 * 60);
+/// How long a POST may take at most, the lease being longer: one that begins later than this before the lease's end could
+/// still be under way when somebody else posts.
+pub const CALL: Duration = Duration::from_secs(2 * 60);
 /// How long a claimed look may take before somebody else may look.
 pub const CLAIM: Duration = Duration::from_secs(2 * 60);
 /// How long a queued message may be overdue before it counts as lost; doubled with every message sent again, up to 40
@@ -519,6 +522,11 @@ impl Refresh {
         };
         let Self { version, rollout_id, generation, .. } = *self;
         Some(PastRefresh { version, rollout_id, generation, at: now, result })
+    }
+
+    /// Whether the worker that took it may still post it at `now`: nobody else may before that call has ended.
+    pub fn may_be_posted(&self, now: Timestamp) -> bool {
+        matches!(self.state, RefreshState::Submitting { lease_until, .. } if now + CALL <= lease_until)
     }
 
     /// Whether it has been put off for so long that it ends at the next time.

@@ -1,123 +1,21 @@
 //! Messages that come twice and at once, late, in another order, or never. The timer finds what never came.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::http::StatusCode;
 use permafresh::arm::simulator::ApplicationSpec;
-use permafresh::queue::{DeadLetter, Delivery, LockToken, Outgoing, Queue, QueueError};
+use permafresh::queue::Queue;
 use permafresh::rollout::RolloutState;
 use serde_json::json;
 
 use super::scene::{LOCK, Scene, post};
-use crate::faults::mixed;
+use crate::faults::{Fate, FaultyQueue, mixed};
 use crate::world::{SIG, application};
-
-/// How a delivery goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    AsItShould,
-    /// So many copies at once.
-    Copies(usize),
-    /// Handed out only so many askings later.
-    Late(usize),
-    /// Taken and never handed out.
-    Never,
-}
-
-/// A post office that treats each message as a plan says, and hands out what it has in the reverse order.
-struct Post {
-    inner: Arc<dyn Queue>,
-    plan: Mutex<Box<dyn FnMut() -> Fate + Send>>,
-    held: Mutex<VecDeque<(String, usize, Delivery)>>,
-    fates: Mutex<Vec<Fate>>,
-}
-
-impl Post {
-    fn over(inner: &Arc<dyn Queue>, plan: impl FnMut() -> Fate + Send + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            inner: Arc::clone(inner),
-            plan: Mutex::new(Box::new(plan)),
-            held: Mutex::default(),
-            fates: Mutex::default(),
-        })
-    }
-
-    fn count(&self, of: impl Fn(&Fate) -> bool) -> usize {
-        self.fates.lock().unwrap().iter().filter(|fate| of(fate)).count()
-    }
-
-    fn due(&self, queue: &str) -> Vec<Delivery> {
-        let mut held = self.held.lock().unwrap();
-        let mut due = Vec::new();
-        held.retain_mut(|(of, askings, delivery)| {
-            if of != queue {
-                return true;
-            }
-            *askings -= 1;
-            if *askings == 0 {
-                due.push(delivery.clone());
-            }
-            *askings > 0
-        });
-        due
-    }
-}
-
-#[async_trait]
-impl Queue for Post {
-    async fn send(&self, queue: &str, messages: &[Outgoing]) -> Result<(), QueueError> {
-        self.inner.send(queue, messages).await
-    }
-
-    async fn receive(&self, queue: &str, at_most: usize, lock: Duration) -> Result<Vec<Delivery>, QueueError> {
-        let mut out = self.due(queue);
-        for delivery in self.inner.receive(queue, at_most, lock).await? {
-            let fate = self.plan.lock().unwrap()();
-            self.fates.lock().unwrap().push(fate);
-            match fate {
-                Fate::AsItShould => out.push(delivery),
-                Fate::Copies(count) => out.extend(vec![delivery; count]),
-                Fate::Late(askings) => self.held.lock().unwrap().push_back((queue.to_owned(), askings, delivery)),
-                Fate::Never => {
-                    self.inner.complete(queue, &[delivery.lock]).await?;
-                }
-            }
-        }
-        out.reverse();
-        Ok(out)
-    }
-
-    async fn complete(&self, queue: &str, locks: &[LockToken]) -> Result<Vec<bool>, QueueError> {
-        self.inner.complete(queue, locks).await
-    }
-
-    async fn abandon(&self, queue: &str, lock: &LockToken) -> Result<bool, QueueError> {
-        self.inner.abandon(queue, lock).await
-    }
-
-    async fn renew(&self, queue: &str, token: &LockToken, lock: Duration) -> Result<bool, QueueError> {
-        self.inner.renew(queue, token, lock).await
-    }
-
-    async fn dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.inner.dead_letters(queue, at_most).await
-    }
-
-    async fn take_dead_letters(&self, queue: &str, at_most: usize) -> Result<Vec<(DeadLetter, LockToken)>, QueueError> {
-        self.inner.take_dead_letters(queue, at_most).await
-    }
-
-    async fn remove_dead_letters(&self, queue: &str, taken: &[LockToken]) -> Result<Vec<bool>, QueueError> {
-        self.inner.remove_dead_letters(queue, taken).await
-    }
-}
 
 /// Runs a rollout of eight with a post office that does as `plan` says, and expects the end of one that did not. Returns
 /// the post office.
-async fn run(context: &str, plan: impl FnMut() -> Fate + Send + 'static) -> Arc<Post> {
+async fn run(context: &str, plan: impl FnMut() -> Fate + Send + 'static) -> Arc<FaultyQueue> {
     let strategy = json!({"canaries": 1, "waves": ["50%", "100%"], "maxFailures": "100%", "maxInFlight": 3});
     let expected = {
         let scene = Scene::of(8, strategy.clone()).await;
@@ -128,7 +26,7 @@ async fn run(context: &str, plan: impl FnMut() -> Fate + Send + 'static) -> Arc<
     };
     let mut scene = Scene::of(8, strategy).await;
     let id = scene.post_publish(&scene.sound_handler()).await;
-    let office = Post::over(&scene.world.queue, plan);
+    let office = FaultyQueue::delivering(&scene.world.queue, plan);
     scene.world.queue = Arc::clone(&office) as Arc<dyn Queue>;
     scene.world.settle(id, Duration::from_secs(48 * 3_600)).await;
     assert_eq!(scene.ending(id).await, expected, "{context}");
@@ -194,7 +92,7 @@ async fn the_first_copy_of_every_message_may_never_come() {
 async fn a_planning_message_that_never_comes_is_sent_again_by_the_timer_after_its_patience() {
     let mut scene = Scene::small().await;
     let router = scene.sound_handler();
-    let office = Post::over(&scene.world.queue, || Fate::Never);
+    let office = FaultyQueue::delivering(&scene.world.queue, || Fate::Never);
     let sound = std::mem::replace(&mut scene.world.queue, office);
     let id = scene.post_publish(&router).await;
     scene.deliver(&router).await;
@@ -215,7 +113,7 @@ async fn a_refresh_message_that_never_comes_is_sent_again_by_the_timer_after_its
     let planning = scene.world.queue.receive("rollouts", 1, LOCK).await.unwrap();
     crate::world::invoke_message(&router, "PlanRollout", &planning[0].body).await;
     scene.world.queue.complete("rollouts", &[planning[0].lock.clone()]).await.unwrap();
-    let office = Post::over(&scene.world.queue, || Fate::Never);
+    let office = FaultyQueue::delivering(&scene.world.queue, || Fate::Never);
     let sound = std::mem::replace(&mut scene.world.queue, office);
     assert_eq!(scene.deliver(&router).await, 0);
     scene.world.queue = sound;
@@ -236,7 +134,7 @@ async fn a_check_that_never_comes_is_sent_again_by_the_timer_after_its_patience(
     let mut scene = Scene::small().await;
     let router = scene.sound_handler();
     scene.world.simulator.add_application(ApplicationSpec::new(application(9)));
-    let office = Post::over(&scene.world.queue, || Fate::Never);
+    let office = FaultyQueue::delivering(&scene.world.queue, || Fate::Never);
     let sound = std::mem::replace(&mut scene.world.queue, Arc::clone(&office) as Arc<dyn Queue>);
     let body = json!({"eventType": "PUT", "applicationId": application(9), "provisioningState": "Succeeded"});
     let (status, _) = post(&router, &format!("/api/notification/resource?sig={SIG}"), &body).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::header::CONTENT_LENGTH;
 
 use super::super::Shared;
+use super::super::journal::Question;
 use super::super::scripts::{Acceptance, MonitorForm, OnPoll, OnPost, Reply, WaitForm};
 use super::super::signed_url::{Record, UrlSigner};
 use super::super::world::{Operation, World};
@@ -29,13 +30,32 @@ pub(super) fn post(shared: &Shared, head: &http::request::Parts, path: &str, now
     };
     let application = &mut world.applications[index as usize];
     application.posts += 1;
-    world.stats.impatient_posts += u64::from(impatient(application.not_before.take(), now));
+    let early_by = earliness(application.not_before.take(), now);
+    world.stats.impatient_posts += u64::from(!early_by.is_zero());
+    let started_before = world.stats.operations;
+    let act = start(shared, head, world, index, version, now);
+    if shared.config.keeps_journal {
+        let operation = (world.stats.operations > started_before).then(|| world.newest_operation()).flatten();
+        world.note(index, Question::Post { operation }, now, early_by, matches!(act, Act::Answer(_)));
+    }
+    act
+}
+
+fn start(
+    shared: &Shared,
+    head: &http::request::Parts,
+    world: &mut World,
+    index: u32,
+    version: Option<&str>,
+    now: Timestamp,
+) -> Act {
     if let Some(reply) = without_api_version(head) {
         return reply.into();
     }
     let Some(version) = version else {
         return Reply::error(400, "InvalidTargetVersion", "The targetVersion query parameter is not a version.").into();
     };
+    let application = &mut world.applications[index as usize];
     if application.jit.is_on(&application.spec) && !application.jit.is_open(now) {
         world.stats.outside_windows += 1;
         return Reply::forbidden().into();
@@ -114,13 +134,15 @@ pub(super) fn poll(
         return Reply::error(403, "InvalidOperationSignature", "The signature does not fit the URL.").into();
     };
     let operation = &mut world.operations[number as usize];
-    let application = &world.applications[operation.application as usize];
-    if application.jit.is_on(&application.spec) && !application.jit.is_open(now) {
+    let application = operation.application;
+    let asked = &world.applications[application as usize];
+    if asked.jit.is_on(&asked.spec) && !asked.jit.is_open(now) {
         world.stats.outside_windows += 1;
         return Reply::forbidden().into();
     }
-    world.stats.impatient_polls += u64::from(impatient(operation.not_before.take(), now));
-    match world.applications[operation.application as usize].on_poll.pop_front() {
+    let early_by = earliness(operation.not_before.take(), now);
+    world.stats.impatient_polls += u64::from(!early_by.is_zero());
+    let act = match world.applications[application as usize].on_poll.pop_front() {
         None | Some(OnPoll::AsItStands) => {
             let mut reply = standing(shared, subscription, operation, record, number, now);
             if now < operation.ends {
@@ -134,7 +156,11 @@ pub(super) fn poll(
         }
         Some(OnPoll::Reset) => Act::Reset,
         Some(OnPoll::Hang) => Act::Hang,
+    };
+    if shared.config.keeps_journal {
+        world.note(application, Question::Poll { operation: number }, now, early_by, matches!(act, Act::Answer(_)));
     }
+    act
 }
 
 fn standing(
@@ -189,8 +215,10 @@ fn seconds_of(reply: &Reply) -> Option<Duration> {
     value.parse().ok().map(Duration::from_secs)
 }
 
-fn impatient(not_before: Option<Timestamp>, now: Timestamp) -> bool {
-    not_before.is_some_and(|not_before| now + TOLERANCE < not_before)
+/// How much too early a call comes; nothing within the tolerance.
+fn earliness(not_before: Option<Timestamp>, now: Timestamp) -> Duration {
+    let rest = not_before.and_then(|not_before| (not_before - now).to_std().ok()).unwrap_or_default();
+    if rest > TOLERANCE { rest } else { Duration::ZERO }
 }
 
 /// The key of the application at a path: decoded, in lower case.
