@@ -174,7 +174,7 @@ fn refreshes_are_shown_to_wait_for_an_approval_and_to_go_on_or_be_handed_over() 
     for said in ["awaiting access", "approved automatically", "its tenant has no Entra ID P2"] {
         assert!(ended.err.contains(said), "{said} is not in\n{}", ended.err);
     }
-    for said in ["completed after", "JitDenied", "JitNeedsEntraP2", "JIT Access > Approve Requests", "az rest"] {
+    for said in ["completed after", "JitDenied", "JitNeedsEntraP2", "assign a licence", "az rest"] {
         assert!(ended.out.contains(said), "{said} is not in\n{}", ended.out);
     }
 }

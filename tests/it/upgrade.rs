@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use permafresh::functions::wire::envelope;
-use permafresh::queue::{Message, Outgoing, Queue};
+use permafresh::queue::{Message, Outgoing};
 use permafresh::store::Store;
 use permafresh::store::sqlite::SqliteStore;
 use serde_json::{Value, json};

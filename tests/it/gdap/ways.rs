@@ -181,7 +181,7 @@ async fn a_wrong_tenant_and_an_unknown_subscription_go_on_by_the_next_way_and_an
 async fn just_in_time_without_its_part_is_a_refusal_with_its_reason() {
     let scene = scene(&[Way::Publisher, Way::Jit, Way::HandOver]).await;
     let refresh = roll_out(&scene, "1.5.0").await;
-    assert_eq!(refusals(&refresh), ["publisher: AuthorizationFailed", "jit: JitUnavailable"]);
+    assert_eq!(refusals(&refresh), ["publisher: AuthorizationFailed", "jit: JitNotSetUp"]);
     assert_eq!(refresh["state"], "handedOver");
 }
 

@@ -89,7 +89,7 @@ pub async fn prepare(world: World) -> World {
         |gate| RefreshState::AwaitingAccess { attempt: 1, gate, next_look: now + MINUTE, deadline: now + 60 * MINUTE };
     for (at, state) in [
         (12, RefreshState::Submitting { attempt: 1, lease_until: now + 2 * MINUTE }),
-        (13, parked(Gate::Jit { request: "ledger-1".to_owned() })),
+        (13, parked(Gate::Jit { request: "ledger-1".to_owned(), approval: Default::default() })),
         (14, parked(Gate::Consent { tenant_id: "5d0f7a10-0000-4000-8000-00000000c001".to_owned() })),
     ] {
         force(&world, id, &ids[at], state).await;
