@@ -147,6 +147,7 @@ impl World {
         let clock = Arc::new(self.clock.clone());
         let tokens = TokenSource::from_credential(Arc::new(Issued::new(&self.simulator)), clock.clone());
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
+        arm.audience = "https://management.azure.com".into();
         arm.call_timeout = self.options.call_timeout;
         let arm = ArmClient::new(arm, Arc::new(tokens), clock.clone()).unwrap();
         let config = EngineConfig {
