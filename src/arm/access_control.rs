@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::client::{ArmClient, Call, Outcome, SUBSCRIPTIONS_API_VERSION, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, SUBSCRIPTIONS_API_VERSION, refused};
 use super::delegations::Looked;
 use super::listing::ListEnd;
 use crate::lighthouse::role::Permission;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::admission::Permit;
-use super::client::{ArmClient, Call, Outcome, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, refused};
 use super::listing::ListEnd;
 use crate::lighthouse::API_VERSION;
 use crate::lighthouse::coverage::{Assignment, Scope};

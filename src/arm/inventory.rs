@@ -13,7 +13,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Application;
-use super::client::{ArmClient, Call, Outcome, SUBSCRIPTIONS_API_VERSION, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, SUBSCRIPTIONS_API_VERSION, refused};
 use super::listing::{ListEnd, stopped};
 use crate::rollout::ApplicationId;
 use crate::rollout::resource_id::is_guid;

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::admission::Permit;
-use super::client::{ArmClient, Call, Outcome, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, refused};
 use super::listing::ListEnd;
 use super::{Received, operation, remote_error};
 use crate::rollout::resource_id::SEGMENT;

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Application;
-use super::client::{ArmClient, Call, Outcome, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, refused};
 use crate::rollout::RemoteError;
 use crate::rollout::resource_id::is_guid;
 

@@ -9,6 +9,7 @@
 pub mod access_control;
 pub mod admission;
 pub mod application;
+mod call;
 pub mod challenge;
 pub mod client;
 pub mod delegations;

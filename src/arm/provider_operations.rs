@@ -5,7 +5,8 @@
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::client::{ArmClient, Call, Outcome, refused};
+use super::call::{Call, Outcome};
+use super::client::{ArmClient, refused};
 use crate::rollout::RemoteError;
 use crate::rollout::lint::{Operation, Provider};
 

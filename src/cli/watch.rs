@@ -375,7 +375,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_one_harmless_line() {
         let refresh = |state: &str, error: serde_json::Value| -> RefreshView {
-            let id = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/Microsoft.Solutions/applications/a";
+            let id = "/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg/providers/Microsoft.Solutions/applications/ledger";
             serde_json::from_value(
                 json!({"applicationId": id, "state": state, "attempts": 1, "polls": 0, "error": error}),
             )

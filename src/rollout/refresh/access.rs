@@ -74,6 +74,16 @@ impl Refresh {
         Next::Nothing
     }
 
+    /// A gate of another way is being opened: the way in use was shut, or it would be tried again for ever.
+    pub(super) fn leave_way_for(&mut self, gate: &Gate, now: Timestamp) {
+        let Some(way) = self.way.filter(|way| gate.way().is_some_and(|of| of != *way) && self.is_untried(*way)) else {
+            return;
+        };
+        let message = "access is asked for by another way".to_owned();
+        let error = RemoteError { status: None, code: "AskedForAnotherWay".to_owned(), message };
+        self.refusals.push(Refusal { way, error, at: now, gate: None });
+    }
+
     /// The gate is open: its way is tried again.
     pub(super) fn gate_opened(&mut self, gate: &Gate, attempt: u32, now: Timestamp) -> Next {
         if let Some(way) = gate.way() {

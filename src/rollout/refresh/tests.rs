@@ -781,5 +781,5 @@ fn a_just_in_time_request_that_nobody_answers_is_a_refusal_with_its_own_words() 
     let error = hand_over.error.as_ref().unwrap();
     assert_eq!(error.code, "JitUnanswered");
     assert!(error.message.contains("ab12"), "{}", error.message);
-    assert_eq!(ended.refusals[0].way, Way::Jit);
+    assert_eq!(ended.refusals.last().unwrap().way, Way::Jit);
 }

@@ -289,6 +289,7 @@ impl Refresh {
             // Nobody was called by it, so nothing is spent.
             SubmitAnswer::Gated { error, gate } => self.refused(attempt, error, Some(gate), now, policy),
             SubmitAnswer::Opening { gate, next_look, deadline } => {
+                self.leave_way_for(&gate, now);
                 self.state = RefreshState::AwaitingAccess { attempt, gate, next_look, deadline };
                 Next::Nothing
             }
