@@ -21,6 +21,9 @@ fi
 # cargo finds `cargo zigbuild`, and that finds zig, beside each other.
 PATH=$PWD/$tools/bin:$PATH
 export PATH
+# The same sources give the same binary wherever they lie: no folder of this machine is written into it.
+RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=$PWD=/permafresh --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+export RUSTFLAGS
 rustup target list --installed 2>/dev/null | grep -qx "$target" || rustup target add "$target"
 cargo zigbuild --release --locked --bin permafresh --target "$target.$glibc"
 

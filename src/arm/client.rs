@@ -23,6 +23,7 @@ use super::throttle::Throttle;
 use super::transport::{Proxy, Received, Transport};
 use crate::access::claims::Claims;
 use crate::access::credential::{BearerToken, NoToken, TokenSource, scope_of};
+use crate::access::gdap::{Gdap, GdapError};
 use crate::clock::Clock;
 use crate::rollout::failure::{HELD_BACK, NO_TOKEN, POLLING_URL_REFUSED};
 use crate::rollout::resource_id::is_guid;
@@ -117,11 +118,42 @@ pub struct ReadOutcome {
     pub tenant_id: Option<String>,
 }
 
+/// Whose tokens go along.
+#[derive(Clone)]
+enum Caller {
+    /// Our own identity's.
+    Own(Arc<TokenSource>),
+    /// Our app and user, in one customer's tenant.
+    Gdap { gdap: Arc<Gdap>, tenant: Arc<str> },
+}
+
+impl Caller {
+    async fn token(&self, scope: &str) -> Result<BearerToken, NoToken> {
+        match self {
+            Self::Own(tokens) => tokens.token(scope).await,
+            Self::Gdap { gdap, tenant } => gdap.arm_token(tenant).await.map_err(|error| no_token(scope, error)),
+        }
+    }
+
+    async fn fresh(&self, scope: &str, refused: &BearerToken) -> Result<BearerToken, NoToken> {
+        match self {
+            Self::Own(tokens) => tokens.fresh(scope, refused).await,
+            Self::Gdap { gdap, tenant } => {
+                gdap.fresh_arm_token(tenant, refused).await.map_err(|error| no_token(scope, error))
+            }
+        }
+    }
+}
+
+fn no_token(scope: &str, error: GdapError) -> NoToken {
+    NoToken { scope: scope.to_owned(), reason: error.to_string(), advice: "see docs/access.md" }
+}
+
 /// Calls ARM as one identity. Clones share connections, the limit on calls at once, and what is known of throttling.
 #[derive(Clone)]
 pub struct ArmClient {
     pub(super) shared: Arc<Shared>,
-    tokens: Arc<TokenSource>,
+    caller: Caller,
 }
 
 pub(super) struct Shared {
@@ -156,12 +188,18 @@ impl ArmClient {
             throttle: Throttle::default(),
             clock,
         };
-        Ok(Self { shared: Arc::new(shared), tokens })
+        Ok(Self { shared: Arc::new(shared), caller: Caller::Own(tokens) })
     }
 
     /// The same client with the tokens of another identity: another way to a deployment (design §5).
     pub fn with_tokens(&self, tokens: Arc<TokenSource>) -> Self {
-        Self { shared: Arc::clone(&self.shared), tokens }
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Own(tokens) }
+    }
+
+    /// The same client as our app and user in a customer's tenant: for subscriptions of that tenant alone.
+    #[must_use]
+    pub fn in_tenant(&self, gdap: Arc<Gdap>, tenant: &str) -> Self {
+        Self { shared: Arc::clone(&self.shared), caller: Caller::Gdap { gdap, tenant: tenant.into() } }
     }
 
     /// How long ARM wants no call for `subscription`; `None` if one may go now.
@@ -267,11 +305,12 @@ impl ArmClient {
 
     /// Who we are to ARM, as far as our token says.
     pub async fn caller(&self) -> Result<Claims, NoToken> {
-        self.tokens.token(&self.shared.scope).await.map(|token| Claims::of(&token))
+        self.caller.token(&self.shared.scope).await.map(|token| Claims::of(&token))
     }
 
-    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along.
-    pub async fn tenant_of(&self, subscription: &str) -> Looked<String> {
+    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along. Whoever holds
+    /// one of the places for calls asks from there, or all of them might wait for one more.
+    pub async fn tenant_of(&self, subscription: &str, place: Option<&Permit>) -> Looked<String> {
         let unclear = |code: &str, message: &str| {
             let error = RemoteError { status: None, code: code.to_owned(), message: message.to_owned() };
             Looked::Unclear { error, wait: None }
@@ -285,7 +324,10 @@ impl ArmClient {
         let Some(request) = request else {
             return unclear("InvalidRequest", "the request could not be put together");
         };
-        let _turn = self.shared.admission.admit(Class::Look).await;
+        let _turn = match place {
+            Some(_) => None,
+            None => Some(self.shared.admission.admit(Class::Look).await),
+        };
         match self.shared.transport.send(request).await {
             Ok(received) => {
                 let answer = self.answer(&received);
@@ -305,7 +347,7 @@ impl ArmClient {
         if let Some(rest) = held_back() {
             return Outcome::held_back(rest);
         }
-        let token = match self.tokens.token(&shared.scope).await {
+        let token = match self.caller.token(&shared.scope).await {
             Ok(token) => token,
             Err(error) => return Outcome::without_token(error),
         };
@@ -327,7 +369,7 @@ impl ArmClient {
         if !again {
             return first;
         }
-        match self.tokens.fresh(&shared.scope, &token).await {
+        match self.caller.fresh(&shared.scope, &token).await {
             Ok(token) => self.exchange(&call, &token).await,
             Err(error) => Outcome::without_token(error),
         }

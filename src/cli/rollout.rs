@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::plain_text::{plain, shortened, table};
 use super::repair::{self, RepairArgs};
 use super::{offers, output, summary, watch};
-use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
+use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView};
 use crate::rollout::RolloutId;
 
 /// What to do with rollouts.
@@ -281,6 +281,10 @@ async fn show(
 
 fn row(refresh: &RefreshView) -> [String; 5] {
     let why = match (&refresh.error, &refresh.why) {
+        _ if refresh.refusals.len() > 1 => {
+            let one = |refusal: &RefusalView| format!("{}: {}", refusal.way.word(), plain(&refusal.code));
+            refresh.refusals.iter().map(one).collect::<Vec<_>>().join(", ")
+        }
         (Some(error), _) => format!("{}: {}", error.code, shortened(&plain(&error.message), 100)),
         (None, Some(why)) => why.clone(),
         (None, None) => String::new(),

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::plain_text::{counted, plain, shortened};
-use crate::functions::wire::api::{ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView, RolloutWord};
+use crate::functions::wire::api::{
+    ErrorView, HeldByView, RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord,
+};
 use crate::rollout::{Actor, Audience, Counts, Target, advice};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
@@ -201,7 +203,12 @@ fn hand_overs(text: &mut String, rollout: &RolloutView, refreshes: &[RefreshView
     let _ = writeln!(text, "\nHanded over: {}, whose customer has to run the command", counted(count, "deployment"));
     for refresh in handed.iter().take(SHOWN_COMMANDS) {
         let _ = writeln!(text, "  {}", refresh.application_id);
-        if let Some(error) = &refresh.error {
+        if refresh.refusals.len() > 1 {
+            for RefusalView { way, code, message, at: _ } in &refresh.refusals {
+                let message = shortened(&plain(message), MESSAGE_LENGTH);
+                let _ = writeln!(text, "    refused by the way {}: {}: {message}", way.word(), plain(code));
+            }
+        } else if let Some(error) = &refresh.error {
             let message = shortened(&plain(&error.message), MESSAGE_LENGTH);
             let _ = writeln!(text, "    because: {}: {message}", plain(&error.code));
         }

@@ -19,7 +19,8 @@ impl Engine {
         if !is_due {
             return Ok(());
         }
-        let read = self.arm.read_application(&known.value.application_id).await;
+        let arm = self.arm_for_check(&known.value).await?;
+        let read = arm.read_application(&known.value.application_id).await;
         let mut known = known;
         for _ in 0..super::RACES {
             let now = self.now();

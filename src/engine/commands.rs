@@ -94,6 +94,9 @@ impl Engine {
             let mut refreshes =
                 self.store.refreshes(id, Some(retried.standings()), &page).await.map_err(EngineError::from)?;
             refreshes.items.retain(|refresh| retried.includes(&refresh.value));
+            // First, so that what is tried again goes by every way.
+            let keys: Vec<_> = refreshes.items.iter().map(|refresh| refresh.value.key.clone()).collect();
+            self.forget_refusals(&keys).await?;
             self.apply_to_all(&refreshes.items, &Event::Retry).await?;
             match refreshes.next {
                 Some(next) => page.continuation = Some(next),

@@ -5,6 +5,7 @@
 //! is none, and lets go what waited. Saved before sending; a step may run twice, late or at once; RenewTokens and
 //! `permafresh gdap consent` find what was lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -87,12 +88,12 @@ impl Engine {
     /// The same engine, with GDAP.
     #[must_use]
     pub fn with_gdap(self, gdap: Gdap) -> Self {
-        Self { gdap: Some(gdap), ..self }
+        Self { gdap: Some(Arc::new(gdap)), ..self }
     }
 
     /// GDAP, where it is set up.
     pub fn gdap(&self) -> Option<&Gdap> {
-        self.gdap.as_ref()
+        self.gdap.as_deref()
     }
 
     /// A token for Azure Resource Manager in a customer's tenant, on the way *gdap*. Where consent is missing it is asked for
@@ -215,29 +216,36 @@ impl Engine {
 
     /// Queues again every refresh that waits for the consent of `tenant`; how many there were.
     pub async fn open_consent_gate(&self, tenant: &str) -> Result<usize, EngineError> {
+        let waits = |gate: &Gate| matches!(gate, Gate::Consent { tenant_id } if tenant_id.eq_ignore_ascii_case(tenant));
+        let opened = self.open_gates(waits).await?;
+        if opened > 0 {
+            info!(tenant.id = %tenant, "{opened} refreshes go on, since tenant {tenant} lets us in");
+        }
+        Ok(opened)
+    }
+
+    /// Queues again every refresh that waits at a gate of which `is_open` says so; how many there were.
+    pub(super) async fn open_gates(&self, is_open: impl Fn(&Gate) -> bool + Send) -> Result<usize, EngineError> {
         let mut opened = 0;
         for rollout in self.store.open_rollouts().await? {
             let mut page = PageRequest { continuation: None, top: PAGE };
             loop {
                 let parked = [Standing::AwaitingAccess];
                 let refreshes = self.store.refreshes(rollout.value.id, Some(&parked), &page).await?;
-                let waits =
-                    |gate: &Gate| matches!(gate, Gate::Consent { tenant_id } if tenant_id.eq_ignore_ascii_case(tenant));
                 let waiting: Vec<_> = refreshes
                     .items
                     .into_iter()
-                    .filter(|refresh| matches!(&refresh.value.state, RefreshState::AwaitingAccess { gate, .. } if waits(gate)))
+                    .filter(|refresh| matches!(&refresh.value.state, RefreshState::AwaitingAccess { gate, .. } if is_open(gate)))
                     .collect();
                 opened += waiting.len();
+                let keys: Vec<_> = waiting.iter().map(|refresh| refresh.value.key.clone()).collect();
+                self.forget_refusals(&keys).await?;
                 self.apply_to_all(&waiting, &Event::Release).await?;
                 match refreshes.next {
                     Some(next) => page.continuation = Some(next),
                     None => break,
                 }
             }
-        }
-        if opened > 0 {
-            info!(tenant.id = %tenant, "{opened} refreshes go on, since tenant {tenant} lets us in");
         }
         Ok(opened)
     }

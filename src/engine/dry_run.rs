@@ -62,8 +62,8 @@ impl Engine {
         if publish.is_record_only() {
             return Ok(DryRun { refused, ..DryRun::default() });
         }
-        let policy = self.policy_for(&publish.plan);
-        let way = policy.ways.first().copied().unwrap_or(Way::HandOver);
+        let configured = self.configured_ways(Some(&publish.plan));
+        let policy = &self.config.policy;
         let previews = self.previews(&publish.plan);
         let named = match &publish.strategy.canaries {
             Canaries::Named(ids) => ids.iter().map(ApplicationId::key).collect(),
@@ -78,12 +78,13 @@ impl Engine {
                 let version_before = deployment.known_version();
                 let eligibility = eligibility(&deployment, publish, previews, now);
                 let opens_at = deployment.opens_at(now);
+                let way = deployment.ways.order(configured, now).first().copied().unwrap_or(Way::HandOver);
                 let member = Member { application_id: deployment.application_id, version_before };
                 match eligibility {
                     Eligibility::Outside => {}
                     Eligibility::Skipped(why) => skipped.push((member, why)),
-                    Eligibility::Member if named.contains(&deployment.key) => first.push((member, opens_at)),
-                    Eligibility::Member => others.push((member, opens_at)),
+                    Eligibility::Member if named.contains(&deployment.key) => first.push((member, opens_at, way)),
+                    Eligibility::Member => others.push((member, opens_at, way)),
                 }
             }
             match deployments.next {
@@ -99,9 +100,9 @@ impl Engine {
             .into_iter()
             .chain(others)
             .enumerate()
-            .map(|(at, (member, opens_at))| {
+            .map(|(at, (member, opens_at, way))| {
                 let hand_over = (way == Way::HandOver)
-                    .then(|| HandOver::new(&member.application_id, publish.version, None, &policy));
+                    .then(|| HandOver::new(&member.application_id, publish.version, None, policy));
                 let wave = u32::try_from(wave_of(at) + 1).unwrap_or(u32::MAX);
                 Call { member, wave, way, opens_at, hand_over }
             })

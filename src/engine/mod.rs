@@ -2,13 +2,15 @@
 //!
 //! It holds no policy: what an event means is in [`crate::rollout`]. It saves before it sends, so that a message lost in
 //! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
-//! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
+//! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted), `access` (by
+//! which way), `standstill` (when GDAP works for nobody),
 //! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
 //! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
 //! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
 //! shows), [`tenancy`] (whose subscriptions are), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
 //! worth a rollout) and [`lint`] (whether its actions are real).
 
+mod access;
 pub mod audit;
 pub mod check;
 pub mod commands;
@@ -28,6 +30,7 @@ pub mod registry;
 pub mod renewal;
 mod retention;
 pub mod schedule;
+mod standstill;
 pub mod step;
 pub mod switch;
 pub mod sync;
@@ -45,7 +48,9 @@ use crate::arm::ArmClient;
 use crate::clock::Clock;
 use crate::queue::{Message, Outgoing, Queue, QueueError};
 use crate::rollout::Way;
-use crate::rollout::{ApplicationId, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version};
+use crate::rollout::{
+    ApplicationId, KnownWays, Plan, Policy, Refresh, Rollout, RolloutId, Strategy, Tally, Timestamp, Version,
+};
 use crate::store::{Saved, Store, StoreError, Versioned};
 use crate::webhook::Webhook;
 
@@ -122,7 +127,7 @@ pub struct Engine {
     claiming: tokio::sync::Mutex<()>,
     linter: lint::Linter,
     watch: Option<watch::Watch>,
-    gdap: Option<Gdap>,
+    gdap: Option<Arc<Gdap>>,
     /// When this process looked for dead letters.
     looked_for_dead: Mutex<Option<Timestamp>>,
     /// Before when this process need not ask for a round of retention.
@@ -184,13 +189,17 @@ impl Engine {
         self.config.offers.iter().find(|known| known.publisher == publisher && known.offer == offer)
     }
 
-    /// What the domain has to know for a deployment of this plan: its offer may have an order of ways of its own.
-    fn policy_for(&self, plan: &Plan) -> Policy {
-        let policy = self.config.policy.clone();
-        match self.offer(&plan.publisher, &plan.offer) {
-            Some(offer) => Policy { ways: offer.ways.clone(), ..policy },
-            None => policy,
-        }
+    /// What the domain has to know for a deployment of this plan: its offer may have an order of ways of its own, and what is
+    /// remembered of the deployment changes it.
+    fn policy_for(&self, plan: Option<&Plan>, known: &KnownWays, now: Timestamp) -> Policy {
+        let ways = known.order(self.configured_ways(plan), now);
+        Policy { ways, ..self.config.policy.clone() }
+    }
+
+    /// The ways that the settings name for a plan.
+    fn configured_ways(&self, plan: Option<&Plan>) -> &[Way] {
+        let offer = plan.and_then(|plan| self.offer(&plan.publisher, &plan.offer));
+        offer.map_or(&self.config.policy.ways, |offer| &offer.ways)
     }
 
     /// The applications of a plan's offer that count as preview purchases.

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::upkeep::TICK;
 use super::{Engine, EngineError, refresh_message};
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{Event, Next, Refresh, RefreshState, Timestamp};
+use crate::rollout::{Event, Next, PollAnswer, ReadAnswer, Refresh, RefreshState, Timestamp};
 use crate::store::Versioned;
 
 /// Above so many looks in one tick the rest is handed to the refresh queue, so that polling scales out (design §3.4).
@@ -152,7 +152,7 @@ impl Engine {
         for ((saved, claim), action) in saved.into_iter().zip(claims).zip(actions) {
             let crate::store::Saved::Stored(etag) = saved else { continue };
             match action {
-                Next::Poll | Next::Read => {
+                Next::Poll | Next::Read | Next::AskGate => {
                     looks.push(Look { refresh: Versioned { value: claim.value, etag: Some(etag) }, action });
                 }
                 Next::Send { at } => messages.push(refresh_message(&claim.value, at)),
@@ -165,21 +165,35 @@ impl Engine {
 
     async fn look_once(&self, look: Look) -> Result<(), EngineError> {
         let Look { refresh, action } = look;
-        let (event, throttled_for) = match (&refresh.value.state, action) {
-            (RefreshState::Running { operation, .. }, Next::Poll) => {
-                let polled = self.arm.poll(operation, refresh.value.request_id()).await;
+        if action == Next::AskGate {
+            return self.look_at_gate(&refresh).await;
+        }
+        let arm = self.arm_for_look(&refresh.value).await?;
+        let (event, throttled_for) = match (&refresh.value.state, action, arm) {
+            (RefreshState::Running { operation, .. }, Next::Poll, Ok(arm)) => {
+                let polled = arm.poll(operation, refresh.value.request_id()).await;
                 (Event::Polled(polled.answer), polled.throttled_for)
             }
-            _ => {
-                let read = self.arm.read_application(&refresh.value.application_id).await;
+            (_, Next::Poll, Err(error)) => (Event::Polled(PollAnswer::Unreadable { error, wait: None }), None),
+            (_, _, Ok(arm)) => {
+                let read = arm.read_application(&refresh.value.application_id).await;
                 (Event::Read(read.answer), read.throttled_for)
             }
+            (_, _, Err(error)) => (Event::Read(ReadAnswer::Unreadable { error, wait: None }), None),
         };
         let now = self.now();
         if let Some(wait) = throttled_for {
             self.store.throttle(refresh.value.application_id.subscription(), now + wait).await?;
         }
         self.conclude(&refresh, event, now, &self.config.policy).await
+    }
+
+    /// Lets a parked refresh go on whose gate is open: whoever opened it may have come just before it was parked.
+    async fn look_at_gate(&self, refresh: &Versioned<Refresh>) -> Result<(), EngineError> {
+        if self.is_open(&refresh.value).await? {
+            return self.conclude(refresh, Event::Release, self.now(), &self.config.policy).await;
+        }
+        Ok(())
     }
 
     async fn hand_out_share(&self, number: usize) -> Result<(), EngineError> {

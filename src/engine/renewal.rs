@@ -87,6 +87,7 @@ impl Engine {
         // A lost race here means that the lease ran out and somebody else is at it: theirs counts.
         document::save(&*self.store, &held.with(record)).await?;
         if !matches!(outcome, Renewal::Failed(_)) {
+            self.end_standstill().await?;
             self.resume_consents().await?;
         }
         Ok(outcome)

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::access::Access;
 use super::{Engine, EngineError, refresh_message};
 use crate::arm::Posted;
 use crate::rollout::{
-    Actor, Deployment, DeploymentKey, Event, Next, Policy, Purpose, Readiness, Refresh, RefreshState, Rollout,
-    RolloutId, RolloutState, SkipReason, Timestamp,
+    Actor, Deployment, DeploymentKey, Event, KnownWays, Next, Plan, Policy, Purpose, Readiness, Refresh, RefreshState,
+    Rollout, RolloutId, RolloutState, SkipReason, Timestamp,
 };
 use crate::store::Versioned;
 
@@ -22,6 +23,9 @@ struct Step {
     refresh: Versioned<Refresh>,
     event: Event,
     policy: Policy,
+    /// What is remembered of the deployment's ways.
+    known: KnownWays,
+    plan: Plan,
 }
 
 /// How long a refresh waits at a time for ARM's word on a deletion that a notification claims.
@@ -35,7 +39,9 @@ impl Engine {
             return self.come_back_later(id, key).await;
         };
         let now = self.now();
-        let Some(Step { refresh, event, policy }) = self.decide_step(id, key, now).await? else { return Ok(()) };
+        let Some(Step { refresh, event, policy, known, plan }) = self.decide_step(id, key, now).await? else {
+            return Ok(());
+        };
         let (next, action) = match refresh.value.apply(event, now, &policy) {
             Ok(decided) => decided,
             Err(illegal) => {
@@ -50,6 +56,7 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
+        let access = self.gain_access(&saved.value, &place).await?;
         // After saving, which took its time: a stop or a pause that was answered is obeyed (design §4). One after the other,
         // so that nothing at all lies between the last word on this rollout and its POST.
         let goes_on = !self.is_held().await?
@@ -57,11 +64,17 @@ impl Engine {
         if !goes_on {
             return self.conclude(&saved, Event::Withdraw, now, &policy).await;
         }
-        let posted = self
-            .arm
-            .refresh_permissions(place, &saved.value.application_id, saved.value.version, saved.value.request_id())
-            .await;
-        self.note_answer(saved, posted, &policy).await
+        let Refresh { application_id, version, .. } = &saved.value;
+        let posted = match access {
+            Access::Open(arm) => {
+                arm.refresh_permissions(place, application_id, *version, saved.value.request_id()).await
+            }
+            Access::Shut(answer) => Posted { answer, correlation_id: None, throttled_for: None, tenant_id: None },
+        };
+        let answer = self.learn_from(&saved.value, posted.answer, posted.tenant_id.as_deref()).await?;
+        let posted = Posted { answer: answer.clone(), ..posted };
+        self.note_answer(&saved, posted, &policy).await?;
+        self.remember_way(&saved.value, &answer, &known, self.configured_ways(Some(&plan))).await
     }
 
     /// What is to happen to the refresh now, from everything that is stored about it.
@@ -96,7 +109,10 @@ impl Engine {
         // What is stopped waits for a person, and that ends nothing.
         let ends = matches!(event, Event::Delay { .. }) && refresh.value.is_out_of_patience(now);
         let event = if ends && self.is_held().await? { Event::PutBack } else { event };
-        Ok(Some(Step { refresh, event, policy: self.policy_for(&rollout.value.publish.plan) }))
+        let known = deployment.map(|deployment| deployment.ways).unwrap_or_default();
+        let plan = rollout.value.publish.plan;
+        let policy = self.policy_for(Some(&plan), &known, now);
+        Ok(Some(Step { refresh, event, policy, known, plan }))
     }
 
     async fn come_back_later(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
@@ -111,7 +127,7 @@ impl Engine {
 
     async fn note_answer(
         &self,
-        submitting: Versioned<Refresh>,
+        submitting: &Versioned<Refresh>,
         posted: Posted,
         policy: &Policy,
     ) -> Result<(), EngineError> {
@@ -119,7 +135,7 @@ impl Engine {
         let Posted { answer, correlation_id, throttled_for, .. } = posted;
         let event = Event::Answered { answer, correlation_id };
         // The answer first: what is lost of it would be posted again.
-        let concluded = self.conclude(&submitting, event, now, policy).await;
+        let concluded = self.conclude(submitting, event, now, policy).await;
         if let Some(wait) = throttled_for {
             self.store.throttle(submitting.value.application_id.subscription(), now + wait).await?;
         }

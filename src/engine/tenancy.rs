@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, EngineError, RACES};
 use crate::arm::Looked;
+use crate::arm::admission::Permit;
 use crate::rollout::{RemoteError, Timestamp};
 use crate::store::document::{self, Document};
 use crate::store::{Saved, Versioned};
@@ -58,13 +59,22 @@ pub enum TenantAnswer {
 impl Engine {
     /// The tenant of a subscription: as remembered, else as ARM's challenge says.
     pub async fn tenant_of(&self, subscription: &str) -> Result<TenantAnswer, EngineError> {
+        self.tenant_asked(subscription, None).await
+    }
+
+    /// The same for a worker that holds one of the places for calls.
+    pub(super) async fn tenant_asked(
+        &self,
+        subscription: &str,
+        place: Option<&Permit>,
+    ) -> Result<TenantAnswer, EngineError> {
         let subscription = subscription.to_ascii_lowercase();
         if let Some(known) = document::get::<Tenancy>(&*self.store, &subscription).await?
             && self.now() < known.value.expires
         {
             return Ok(known.value.tenant_id.map_or(TenantAnswer::NoSubscription, TenantAnswer::Known));
         }
-        let (tenant_id, answer) = match self.arm.tenant_of(&subscription).await {
+        let (tenant_id, answer) = match self.arm.tenant_of(&subscription, place).await {
             Looked::Seen(tenant) => (Some(tenant.clone()), TenantAnswer::Known(tenant)),
             Looked::Refused { .. } => (None, TenantAnswer::NoSubscription),
             Looked::Unclear { error, wait } => return Ok(TenantAnswer::Unclear { error, wait }),

@@ -37,6 +37,7 @@ impl Engine {
             ("take note of dead letters", self.take_note_of_dead_letters().await),
             ("tell people", self.send_lost_notes().await),
             ("forget what is old", self.forget_old().await),
+            ("ask whether GDAP works again", self.end_standstill_if_over().await),
             ("look after the sync", self.send_lost_sync().await),
         ];
         for (what, result) in aside {

@@ -81,10 +81,11 @@ pub async fn show(
     }
 }
 
-/// One deployment; a hold that is over is not shown.
+/// One deployment; a hold that is over is not shown, and what is remembered only while it counts.
 fn view(app: &App, deployment: &Deployment) -> DeploymentView {
     let mut view = views::deployment(deployment);
     view.hold.take_if(|hold| !hold.is_on(app.engine.now()));
+    view.ways = views::ways(&deployment.ways, app.engine.now());
     view
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::RemoteError;
+use super::refresh::Gate;
+use super::{RemoteError, Timestamp};
 
 /// A polling URL: a capability, kept byte for byte and never shown with its query (contracts/arm.md §2.2).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub struct Operation {
     pub last_wait_seconds: Option<u64>,
 }
 
-/// What ARM answered to `refreshPermissions`.
+/// What ARM answered to `refreshPermissions`, or why it could not be asked by the way that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubmitAnswer {
     /// 201 or 202 with a monitor.
@@ -79,6 +80,22 @@ pub enum SubmitAnswer {
     Refused {
         /// What was answered.
         error: RemoteError,
+    },
+    /// This way is closed until somebody opens a gate; ARM was not called.
+    Gated {
+        /// What keeps us out.
+        error: RemoteError,
+        /// What would open it.
+        gate: Gate,
+    },
+    /// This way is being opened: it is waited for before any other is tried; ARM was not called.
+    Opening {
+        /// What it waits for.
+        gate: Gate,
+        /// When to look first.
+        next_look: Timestamp,
+        /// When to give up.
+        deadline: Timestamp,
     },
     /// Any other 404: the application may be gone.
     NotFound {

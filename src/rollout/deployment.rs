@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::openness::{self, Hold, MaintenanceWindow};
-use super::{ApplicationId, DeploymentKey, Plan, RolloutId, Timestamp, Version};
+use super::{ApplicationId, DeploymentKey, KnownWays, Plan, RolloutId, Timestamp, Version};
 
 /// How long a deployment that is gone is remembered (design §2).
 pub const TOMBSTONE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -61,6 +61,9 @@ pub struct Deployment {
     /// What its refreshes came to, the oldest first; at most [`HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastRefresh>,
+    /// What is remembered of the ways to it.
+    #[serde(default, skip_serializing_if = "KnownWays::is_empty")]
+    pub ways: KnownWays,
     /// When it was first heard of.
     pub created_at: Timestamp,
     /// When anything about it last changed.
@@ -173,6 +176,7 @@ impl Deployment {
             hold: None,
             maintenance_windows: Vec::new(),
             history: Vec::new(),
+            ways: KnownWays::default(),
             created_at: now,
             updated_at: now,
         }

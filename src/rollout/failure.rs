@@ -53,6 +53,23 @@ pub struct RemoteError {
 /// The code of the error that stands for a call that could not be made for want of a token.
 pub const NO_TOKEN: &str = "NoToken";
 
+/// The code of the error of a tenant that has not consented to our app.
+pub const CONSENT_MISSING: &str = "ConsentMissing";
+/// The code of the error of a tenant in which a service that we ask for is not there.
+pub const SERVICE_PRINCIPAL_MISSING: &str = "ServicePrincipalMissing";
+/// The code of the error of a tenant whose own rules do not admit us.
+pub const CUSTOMER_POLICY: &str = "CustomerPolicy";
+/// The code of the error of a tenant that has no GDAP relationship with us.
+pub const NO_RELATIONSHIP: &str = "NoRelationship";
+/// The code of the error that a person has to sign in for GDAP again.
+pub const SIGN_IN_NEEDED: &str = "SignInNeeded";
+/// The code of the error that GDAP is not set up, or not rightly.
+pub const GDAP_MISCONFIGURED: &str = "GdapMisconfigured";
+/// The code of the error that GDAP could not be asked for a token just now.
+pub const GDAP_UNAVAILABLE: &str = "GdapUnavailable";
+/// The code of the error that there is nothing that could file a just-in-time request.
+pub const JIT_UNAVAILABLE: &str = "JitUnavailable";
+
 /// The code of the failure of a refresh whose messages died one after the other.
 pub const DEAD_LETTERED: &str = "DeadLettered";
 
@@ -103,6 +120,9 @@ impl RemoteError {
             | "readonlydisabledsubscription"
             | "subscriptionnotregistered"
             | "missingsubscriptionregistration"
+            | "consentmissing"
+            | "serviceprincipalmissing"
+            | "customerpolicy"
             | "operationcanceled"
             | "operationcancelled" => Actor::Customer,
             "internalservererror" | "serviceunavailable" | "gatewaytimeout" | "internalerror" | "servertimeout" => {

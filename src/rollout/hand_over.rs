@@ -18,6 +18,18 @@ pub enum Way {
     HandOver,
 }
 
+impl Way {
+    /// Its word in settings, API and reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Gdap => "gdap",
+            Self::Jit => "jit",
+            Self::HandOver => "handOver",
+        }
+    }
+}
+
 /// A refresh put into the customer's hands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`retry`] (when to try again),
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached), [`retry`] (when to try again),
 //! [`joining`] (what becomes of those that come late), [`lint`] (are the published actions real).
 
 pub mod advice;
@@ -31,6 +31,7 @@ pub mod tally;
 pub mod version;
 pub mod wanted;
 pub mod watch;
+pub mod ways;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use changes::Changes;
@@ -52,6 +53,7 @@ pub use submission::Submission;
 pub use tally::{Counts, Standing, Tally};
 pub use version::Version;
 pub use wanted::WantedVersion;
+pub use ways::{KnownWays, Refusal};
 
 /// A moment in UTC, as it is stored and shown.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

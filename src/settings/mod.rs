@@ -25,7 +25,7 @@ pub use concerns::*;
 pub use connections::{ConnectionIdentity, ServiceBusConnection, StorageConnection};
 pub use documentation::{ALL, SettingDoc, default_of, named_by_functions};
 pub use endpoint::{Endpoint, InvalidEndpoint, is_loopback};
-pub use offers::{Offer, OfferPlan, OfferSettings};
+pub use offers::{DEFAULT_ORDER, Offer, OfferPlan, OfferSettings};
 pub use problem::{Problem, SettingsError};
 pub use secret::Secret;
 

@@ -16,7 +16,7 @@ use crate::rollout::{ApplicationId, Plan, Strategy, Version, Way};
 const NAME: &str = "OFFERS";
 
 /// The ways tried where an offer names none (design §5).
-const DEFAULT_ORDER: [Way; 4] = [Way::Publisher, Way::Gdap, Way::Jit, Way::HandOver];
+pub const DEFAULT_ORDER: [Way; 4] = [Way::Publisher, Way::Gdap, Way::Jit, Way::HandOver];
 
 /// The offers we look after.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -77,6 +77,7 @@ fn meaning(answer: &SubmitAnswer) -> Expected {
         SubmitAnswer::NoMonitor => Expected { answer: "noMonitor".to_owned(), ..Expected::default() },
         SubmitAnswer::Retry { error, wait } => Expected::error("retry", &error.code, *wait),
         SubmitAnswer::Refused { error } => Expected::error("refused", &error.code, None),
+        SubmitAnswer::Gated { .. } | SubmitAnswer::Opening { .. } => panic!("ARM knows no gates: {answer:?}"),
         SubmitAnswer::NotFound { error } => Expected::error("notFound", &error.code, None),
         SubmitAnswer::Rejected { error } => Expected::error("rejected", &error.code, None),
     }

@@ -183,7 +183,7 @@ async fn an_empty_next_link_is_the_end() {
 #[tokio::test]
 async fn the_tenant_behind_a_subscription_is_asked_without_a_token() {
     let world = Fixture::start().await;
-    let tenant = world.arm.tenant_of(SUBSCRIPTION).await;
+    let tenant = world.arm.tenant_of(SUBSCRIPTION, None).await;
     assert_eq!(tenant, Looked::Seen("5d0f7a10-0000-4000-8000-00000000c001".to_owned()));
     let asked = world.simulator.requests().pop().unwrap();
     assert_eq!(asked.target, format!("/subscriptions/{SUBSCRIPTION}?api-version=2022-12-01"));

@@ -7,4 +7,5 @@ mod scene;
 mod secrecy;
 mod sign_in;
 mod tokens;
+mod ways;
 mod webhook;

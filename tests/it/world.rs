@@ -44,6 +44,8 @@ pub struct Options {
     pub verify: bool,
     pub mode: Mode,
     pub offers: Vec<OfferConfig>,
+    /// The ways where an offer names none.
+    pub ways: Vec<Way>,
     pub operation: Duration,
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
@@ -71,6 +73,7 @@ impl Default for Options {
             verify: true,
             mode: Mode::Act,
             offers: Vec::new(),
+            ways: vec![Way::Publisher, Way::HandOver],
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
@@ -136,7 +139,7 @@ impl World {
         let arm = ArmClient::new(arm, Arc::new(tokens), clock.clone()).unwrap();
         let config = EngineConfig {
             policy: Policy {
-                ways: vec![Way::Publisher, Way::HandOver],
+                ways: self.options.ways.clone(),
                 verify_after_success: self.options.verify,
                 arm_endpoint: "https://management.azure.com".into(),
                 arm_api_version: "2019-07-01".into(),

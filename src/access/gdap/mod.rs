@@ -111,6 +111,14 @@ impl Gdap {
         self.broker.fresh(tenant, &scope_of(&self.config.arm_audience), refused).await
     }
 
+    /// Whether Entra gives us tokens for Azure Resource Manager at all, whatever is cached: asked in our own tenant.
+    ///
+    /// # Errors
+    /// As [`Self::arm_token`].
+    pub async fn try_at_home(&self) -> Result<(), GdapError> {
+        self.broker.exchange(self.partner_tenant(), &scope_of(&self.config.arm_audience)).await.map(|_| ())
+    }
+
     /// The link by which the administrator of `tenant` consents: with a call-back where we can be reached, plain otherwise.
     pub fn admin_link(&self, tenant: &str, now: Timestamp) -> Url {
         let endpoint = self.broker.endpoint();

@@ -143,6 +143,18 @@ impl Simulator {
         serve::identity::issue(&self.shared, self.shared.config.token_lifetime)
     }
 
+    /// From now on takes a token that another simulator issued in a customer's tenant, for subscriptions of that tenant.
+    pub fn accept_token(&self, token: &str, tenant: &str, expires: Timestamp) {
+        let mut world = self.shared.world();
+        world.tokens.insert(token.to_owned(), expires);
+        world.tenants.insert(token.to_owned(), tenant.to_ascii_lowercase());
+    }
+
+    /// From now on refuses our own identity everything in a subscription; tokens of its tenant are taken.
+    pub fn close_to_publisher(&self, subscription: &str) {
+        self.shared.world().closed.insert(subscription.to_ascii_lowercase().into());
+    }
+
     /// Takes every token back that was issued.
     pub fn revoke_tokens(&self) {
         self.shared.world().tokens.clear();

@@ -90,6 +90,8 @@ pub struct Stats {
     pub tokens: u64,
     /// Calls without a good token.
     pub refused_tokens: u64,
+    /// Calls with a token of another customer's tenant than the subscription's.
+    pub foreign_tokens: u64,
     /// Looks with a URL that was not byte for byte one of ours.
     pub altered_urls: u64,
     /// Connections accepted.
@@ -133,6 +135,10 @@ pub(super) struct World {
     pub by_subscription: HashMap<Box<str>, Vec<u32>>,
     pub operations: Vec<Operation>,
     pub tokens: HashMap<String, Timestamp>,
+    /// The tenant of each token that is of a customer's.
+    pub tenants: HashMap<String, String>,
+    /// Subscriptions that a token of no customer's tenant may not enter.
+    pub closed: HashSet<Box<str>>,
     pub throttled: HashMap<Box<str>, Timestamp>,
     pub on_list: VecDeque<Reply>,
     pub on_challenge: VecDeque<Reply>,

@@ -23,7 +23,7 @@ use crate::partner_center::{PartnerCenter, PartnerCenterConfig};
 use crate::queue::Queue;
 use crate::rollout::watch::FirstSight;
 use crate::rollout::{Policy, Way};
-use crate::settings::{self, Settings, SettingsError};
+use crate::settings::{self, DEFAULT_ORDER, Settings, SettingsError};
 use crate::webhook::Webhook;
 
 use azure::Azure;
@@ -125,19 +125,29 @@ fn watch(settings: &Settings, azure: &Azure<'_>, clock: Arc<dyn Clock>) -> anyho
     Ok(watch)
 }
 
+/// Those of some ways that the settings make passable.
+fn there(settings: &Settings, ways: &[Way]) -> Vec<Way> {
+    let is_there = |way: &Way| match way {
+        Way::Publisher | Way::HandOver => true,
+        Way::Gdap => settings.gdap.client_id.is_some(),
+        // It comes with the part that files requests.
+        Way::Jit => false,
+    };
+    ways.iter().copied().filter(is_there).collect()
+}
+
 fn engine_config(settings: &Settings) -> EngineConfig {
     let offers = settings.offers.offers.iter().map(|offer| OfferConfig {
         publisher: offer.publisher.clone(),
         offer: offer.offer.clone(),
         plans: offer.plans.iter().map(|plan| (plan.plan.plan.clone(), plan.wanted_version)).collect(),
         strategy: offer.strategy.clone(),
-        // The other ways come with the parts that open them.
-        ways: offer.access_order.iter().copied().filter(|way| matches!(way, Way::Publisher | Way::HandOver)).collect(),
+        ways: there(settings, &offer.access_order),
         preview_applications: offer.preview_applications.clone(),
     });
     EngineConfig {
         policy: Policy {
-            ways: vec![Way::Publisher, Way::HandOver],
+            ways: there(settings, &DEFAULT_ORDER),
             verify_after_success: settings.arm.verify_after_success,
             arm_endpoint: settings.arm.endpoint.as_str().to_owned(),
             arm_api_version: settings.arm.api_version.clone(),

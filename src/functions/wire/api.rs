@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::rollout::lint::Finding;
 use crate::rollout::{
-    Actor, ApplicationId, Audience, Changes, Counts, Failure, Purpose, RolloutId, Target, Timestamp, Version, Way,
+    Actor, ApplicationId, Audience, Changes, Counts, Failure, Purpose, Refusal, RolloutId, Target, Timestamp, Version,
+    Way,
 };
 
 pub use deployments::*;
@@ -395,6 +396,9 @@ pub struct RefreshView {
     /// Why it failed, or what was met last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorView>,
+    /// The ways that were refused, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<RefusalView>,
     /// What Azure's support and the activity log know it by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
@@ -416,6 +420,26 @@ pub struct RefreshView {
     /// The same, quoted for PowerShell.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "commandPowerShell")]
     pub command_powershell: Option<String>,
+}
+
+/// A way that was refused, and what was said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalView {
+    /// The way.
+    pub way: Way,
+    /// Azure's error code, or ours.
+    pub code: String,
+    /// The message.
+    pub message: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl From<&Refusal> for RefusalView {
+    fn from(Refusal { way, error, at, gate: _ }: &Refusal) -> Self {
+        Self { way: *way, code: error.code.clone(), message: error.message.clone(), at: *at }
+    }
 }
 
 /// Who has to act on a failure, and on what.

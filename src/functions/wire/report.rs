@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use futures_util::stream::{self, Stream};
 
-use super::api::{DryRun, HeldByView, RefreshView, RolloutView};
+use super::api::{DryRun, HeldByView, RefreshView, RefusalView, RolloutView};
 use super::cell::harmless;
 use super::views;
 use crate::functions::App;
@@ -46,7 +46,7 @@ pub fn json(app: Arc<App>, rollout: RolloutView) -> impl Stream<Item = Result<By
 
 /// One line for each refresh under a line of names. What is true of the whole rollout is on each line, at its end.
 pub fn csv(app: Arc<App>, rollout: &RolloutView) -> impl Stream<Item = Result<Bytes, StoreError>> + use<> {
-    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,percentComplete,nextLook,opensAt,heldBy,rolloutState,rolloutWhy,changes,changed,lint\r\n";
+    let names = "applicationId,state,why,way,version,versionBefore,wave,attempts,polls,verified,actor,code,message,correlationId,submittedAt,endedAt,command,commandPowerShell,percentComplete,nextLook,opensAt,refusals,heldBy,rolloutState,rolloutWhy,changes,changed,lint\r\n";
     let of_all = [
         held_by(&rollout.held_by),
         text(&Some(rollout.state)),
@@ -120,6 +120,12 @@ fn lint(findings: &[Finding]) -> String {
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// `publisher: AuthorizationFailed: the words; gdap: …`.
+fn refusals(refusals: &[RefusalView]) -> String {
+    let one = |refusal: &RefusalView| format!("{}: {}: {}", refusal.way.word(), refusal.code, refusal.message);
+    refusals.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 fn text<T: serde::Serialize>(value: &Option<T>) -> String {
     match value.as_ref().map(serde_json::to_value) {
         Some(Ok(serde_json::Value::String(text))) => text,
@@ -165,6 +171,7 @@ fn record(refresh: &RefreshView) -> Vec<String> {
         text(&refresh.percent_complete),
         text(&refresh.next_look),
         text(&refresh.opens_at),
+        refusals(&refresh.refusals),
     ]
     .into_iter()
     .map(harmless)

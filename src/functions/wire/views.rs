@@ -2,7 +2,7 @@
 
 use super::api::{
     self, AppliedView, AuditView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, HeldByView,
-    LastGoodView, PastView, RefreshView, RefreshWord, RolloutView, RolloutWord,
+    LastGoodView, PastView, RefreshView, RefreshWord, RolloutView, RolloutWord, WaysView,
 };
 use crate::engine::audit::{AuditEntry, Outcome};
 use crate::engine::dry_run::DryRun;
@@ -10,8 +10,8 @@ use crate::engine::last_good::{Good, LastGood};
 use crate::engine::switch::{HeldBy, Stopped};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{
-    Actor, Applied, Deployment, Evidence, HandOver, PastRefresh, PastResult, Phase, Refresh, RefreshState, Rollout,
-    RolloutState, SkipReason, Standing, Tally, Version,
+    Actor, Applied, Deployment, Evidence, HandOver, KnownWays, PastRefresh, PastResult, Phase, Refresh, RefreshState,
+    Rollout, RolloutState, SkipReason, Standing, Tally, Timestamp, Version,
 };
 
 /// A rollout with its counts.
@@ -89,6 +89,7 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         percent_complete: refresh.percent_complete,
         verified,
         error,
+        refusals: refresh.refusals.iter().map(Into::into).collect(),
         correlation_id: refresh.correlation_id.clone(),
         submitted_at: refresh.submitted_at,
         ended_at: refresh.ended_at,
@@ -127,10 +128,18 @@ pub fn deployment(deployment: &Deployment) -> DeploymentView {
         }),
         hold: deployment.hold.clone(),
         maintenance_windows: deployment.maintenance_windows.clone(),
+        ways: None,
         history: deployment.history.iter().map(past).collect(),
         created_at: deployment.created_at,
         updated_at: deployment.updated_at,
     }
+}
+
+/// What is remembered of the ways to a deployment, if anything counts now.
+pub fn ways(known: &KnownWays, now: Timestamp) -> Option<WaysView> {
+    let worked = known.worked(now).map(|worked| worked.way);
+    let refused: Vec<_> = known.refused(now).map(Into::into).collect();
+    (worked.is_some() || !refused.is_empty()).then_some(WaysView { worked, refused })
 }
 
 /// What keeps every rollout from posting.
@@ -271,6 +280,9 @@ fn said(refresh: &Refresh) -> (Option<bool>, Option<String>) {
             Some(match gate {
                 Gate::Jit { request } => format!("waits for the approval of just-in-time request {request}"),
                 Gate::Consent { tenant_id } => format!("waits for the consent of tenant {tenant_id}"),
+                Gate::SignIn => {
+                    "waits for somebody of the publisher who puts GDAP right: `permafresh gdap sign-in`".to_owned()
+                }
                 Gate::Window => format!(
                     "waits for its maintenance window, which opens at {}",
                     next_look.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
@@ -295,7 +307,7 @@ pub fn skip_reason(why: SkipReason) -> &'static str {
     }
 }
 
-fn next_look(state: &RefreshState) -> Option<crate::rollout::Timestamp> {
+fn next_look(state: &RefreshState) -> Option<Timestamp> {
     match state {
         RefreshState::Queued { due, .. } => *due,
         RefreshState::AwaitingAccess { next_look, .. } | RefreshState::Verifying { next_look, .. } => Some(*next_look),

@@ -9,12 +9,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+mod access;
 mod transition;
 
 #[cfg(test)]
 mod tests;
 
 use super::hand_over::HandOver;
+use super::ways::Refusal;
 use super::{
     Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
     RemoteError, RolloutId, SubmitAnswer, Timestamp, Version, Way,
@@ -35,6 +37,10 @@ pub const VERIFY_DEADLINE: Duration = Duration::from_secs(30 * 60);
 pub const SECOND_LOOK: Duration = Duration::from_secs(10 * 60);
 /// The gap between two looks at a gate.
 pub const GATE_GAP: Duration = Duration::from_secs(5 * 60);
+/// The gap before the first look at a gate, which may have opened while the refresh was being parked.
+pub const GATE_FIRST_LOOK: Duration = Duration::from_secs(60);
+/// How long a refresh waits for a consent, or for somebody to sign in (design §4).
+pub const GATE_PATIENCE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How many dead letters of one refresh make it fail: some five hours of them, since an outage of the store is no failure.
 pub const DEAD_LETTERS: u32 = 10;
 /// How long after its death a message is sent again the first time; doubled each time, up to 40 minutes.
@@ -81,6 +87,9 @@ pub struct Refresh {
     /// The way in use; `None` until the first call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
+    /// The ways that were refused, each once, in the order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<Refusal>,
     /// 0 to 100, as ARM said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent_complete: Option<f64>,
@@ -105,6 +114,9 @@ pub struct Refresh {
     /// When to give up posting it, once it was put off; set with the first time of a row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_deadline: Option<Timestamp>,
+    /// When to give up waiting at gates; set when it is first parked at one, and gone once it is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_deadline: Option<Timestamp>,
 }
 
 /// The states of design §4. Each owns what is true only in it.
@@ -211,6 +223,8 @@ pub enum Gate {
         /// The tenant's id.
         tenant_id: String,
     },
+    /// Somebody of ours who signs in again, or puts GDAP right: until then it works for no customer.
+    SignIn,
     /// The opening of the deployment's maintenance window: its next look.
     Window,
 }
@@ -326,6 +340,11 @@ pub enum Event {
     Polled(PollAnswer),
     /// ARM answered the reading of the application.
     Read(ReadAnswer),
+    /// The gate it waits at will not open.
+    GateClosed {
+        /// Why.
+        error: RemoteError,
+    },
     /// The timer found it past its time.
     Overdue,
     /// It is called off.
@@ -356,12 +375,14 @@ pub enum Next {
         /// Not before.
         at: Option<Timestamp>,
     },
-    /// Post it to ARM, by the way stored in it.
+    /// Gain access by the way stored in it, and post it to ARM.
     Post,
     /// Ask ARM about the operation.
     Poll,
     /// Read the application.
     Read,
+    /// Ask whether the gate has opened: then it is released.
+    AskGate,
 }
 
 /// What the domain must know that is not in the refresh.
@@ -406,6 +427,7 @@ impl Refresh {
             missing: 0,
             reposted: false,
             way: None,
+            refusals: Vec::new(),
             percent_complete: None,
             last_error: None,
             correlation_id: None,
@@ -414,6 +436,7 @@ impl Refresh {
             window_deadline: None,
             dead_letters: 0,
             queue_deadline: None,
+            gate_deadline: None,
         }
     }
 
@@ -539,6 +562,7 @@ impl Event {
             Self::Claim => "claim",
             Self::Polled(_) => "polled",
             Self::Read(_) => "read",
+            Self::GateClosed { .. } => "gateClosed",
             Self::Overdue => "overdue",
             Self::Cancel => "cancel",
             Self::Supersede { .. } => "supersede",

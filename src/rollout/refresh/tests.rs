@@ -527,6 +527,75 @@ fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
     assert_eq!(running, planned(), "nothing was on its way");
 }
 
+fn opening(deadline: Timestamp) -> SubmitAnswer {
+    SubmitAnswer::Opening { gate: Gate::Jit { request: "jit-1".into() }, next_look: start() + minutes(1), deadline }
+}
+
+fn gated() -> SubmitAnswer {
+    let gate = Gate::Consent { tenant_id: "t".into() };
+    SubmitAnswer::Gated { error: RemoteError { status: None, ..error(0, "ConsentMissing") }, gate }
+}
+
+/// Takes a refresh through the answers to its posts, with every way there is.
+fn answers(answers: impl IntoIterator<Item = SubmitAnswer>) -> (Refresh, Policy) {
+    let ways = Policy { ways: vec![Way::Publisher, Way::Gdap, Way::Jit, Way::HandOver], ..policy() };
+    let refresh = answers.into_iter().fold(walk([(0, Event::Release)]).0, |refresh, answer| {
+        let (refresh, next) = refresh.apply(Event::Submit, start(), &ways).unwrap();
+        assert_eq!(next, Next::Post);
+        refresh.apply(answered(answer), start(), &ways).unwrap().0
+    });
+    (refresh, ways)
+}
+
+#[test]
+fn each_way_is_tried_once_then_the_gate_and_an_open_gate_leads_to_its_own_way_again() {
+    let refused = || SubmitAnswer::Refused { error: error(403, "AuthorizationFailed") };
+    let (parked, ways) = answers([refused(), gated(), refused()]);
+    let RefreshState::AwaitingAccess { attempt, gate, deadline, .. } = &parked.state else { panic!("{parked:?}") };
+    assert_eq!((*attempt, gate, *deadline), (3, &Gate::Consent { tenant_id: "t".into() }, start() + GATE_PATIENCE));
+    let tried: Vec<_> = parked.refusals.iter().map(|refusal| refusal.way).collect();
+    assert_eq!(tried, [Way::Publisher, Way::Gdap, Way::Jit]);
+    let now = start() + GATE_FIRST_LOOK;
+    let (looked, next) = parked.apply(Event::Overdue, now, &ways).unwrap();
+    assert_eq!((next, looked.wake_at()), (Next::AskGate, Some(now + GATE_GAP)));
+    let (open, next) = looked.apply(Event::Release, now, &ways).unwrap();
+    assert_eq!((open.way, open.attempt(), next), (Some(Way::Gdap), 3, Next::Send { at: None }));
+    // Closed once more: the time to wait is not given anew.
+    let (again, _) = open.apply(Event::Submit, now, &ways).unwrap();
+    let (again, _) = again.apply(answered(gated()), now, &ways).unwrap();
+    let RefreshState::AwaitingAccess { deadline, .. } = &again.state else { panic!("{again:?}") };
+    assert_eq!(*deadline, start() + GATE_PATIENCE);
+    let (ended, _) = again.apply(Event::Overdue, *deadline, &ways).unwrap();
+    let RefreshState::HandedOver { hand_over } = &ended.state else { panic!("{ended:?}") };
+    assert_eq!(hand_over.error.as_ref().unwrap().code, "ConsentMissing");
+    let (retried, _) = ended.apply(Event::Retry, now, &ways).unwrap();
+    assert_eq!((retried.refusals.len(), retried.gate_deadline, retried.way), (0, None, None));
+}
+
+#[test]
+fn a_way_that_is_being_opened_is_waited_for_and_once_denied_the_other_gate_is_next() {
+    let refused = || SubmitAnswer::Refused { error: error(403, "AuthorizationFailed") };
+    let (parked, ways) = answers([refused(), gated(), opening(start() + minutes(60))]);
+    assert!(matches!(&parked.state, RefreshState::AwaitingAccess { gate: Gate::Jit { .. }, attempt: 2, .. }));
+    let (open, _) = parked.apply(Event::Release, start() + minutes(5), &ways).unwrap();
+    assert_eq!(open.way, Some(Way::Jit), "whoever opens it is asked for access again");
+    let denied = Event::GateClosed { error: error(403, "Denied") };
+    let (next, _) = parked.apply(denied, start() + minutes(5), &ways).unwrap();
+    assert!(matches!(&next.state, RefreshState::AwaitingAccess { gate: Gate::Consent { .. }, .. }), "{next:?}");
+    let (ended, _) = parked.apply(Event::Overdue, start() + minutes(60), &ways).unwrap();
+    assert!(matches!(ended.state, RefreshState::HandedOver { .. }));
+}
+
+#[test]
+fn what_a_gate_lets_through_may_wait_as_long_at_the_next_one() {
+    let (parked, ways) = answers([SubmitAnswer::Refused { error: error(403, "No") }, gated(), gated()]);
+    let (open, _) = parked.apply(Event::Release, start(), &ways).unwrap();
+    let (open, _) = open.apply(Event::Submit, start(), &ways).unwrap();
+    let (running, _) = open.apply(accepted(), start(), &ways).unwrap();
+    assert_eq!(running.gate_deadline, None);
+    assert_eq!(running.refusals.len(), 2, "why the others were not taken stays");
+}
+
 fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
     let remote = (400u16..600).prop_map(|status| error(status, "Code"));
     let wait = prop::option::of((0u64..100_000).prop_map(Duration::from_secs));
@@ -535,6 +604,8 @@ fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
         Just(SubmitAnswer::NoMonitor),
         (remote.clone(), wait.clone()).prop_map(|(error, wait)| SubmitAnswer::Retry { error, wait }),
         remote.clone().prop_map(|error| SubmitAnswer::Refused { error }),
+        remote.clone().prop_map(|error| SubmitAnswer::Gated { error, gate: Gate::SignIn }),
+        (0u64..100).prop_map(|m| opening(start() + minutes(m))),
         remote.clone().prop_map(|error| SubmitAnswer::NotFound { error }),
         remote.clone().prop_map(|error| SubmitAnswer::Rejected { error }),
     ];
@@ -568,6 +639,7 @@ fn any_event() -> impl proptest::strategy::Strategy<Value = Event> {
         1 => Just(Event::Supersede { by: RolloutId(Uuid::from_u128(9)) }),
         1 => Just(Event::Skip { why: SkipReason::OnHold }),
         1 => (0u64..100).prop_map(|m| Event::Delay { until: start() + minutes(m) }),
+        1 => Just(Event::GateClosed { error: error(403, "Denied") }),
         1 => (0u64..100).prop_map(|m| Event::AwaitWindow { opens_at: start() + minutes(m) }),
     ]
 }
@@ -629,6 +701,7 @@ proptest! {
                     .unwrap_or(Event::Polled(PollAnswer::Running { percent: None, wait: None, moved: None })),
                 RefreshState::Verifying { claimed_until: Some(_), .. } => pick(step, |e| matches!(e, Event::Read(_)))
                     .unwrap_or(Event::Read(unreadable())),
+                RefreshState::AwaitingAccess { .. } => { now = now.max(refresh.wake_at().unwrap()); Event::Overdue }
                 _ => { now = now.max(refresh.wake_at().unwrap()); Event::Claim }
             };
             refresh = refresh.apply(event, now, &policy()).unwrap().0;

@@ -8,7 +8,6 @@ use super::{
     VERIFY_DEADLINE,
 };
 use crate::rollout::failure::{DEAD_LETTERED, NO_TOKEN, NOT_POSTED};
-use crate::rollout::hand_over::HandOver;
 use crate::rollout::openness;
 use crate::rollout::{
     Actor, Failure, Monitor, Operation, Phase, PollAnswer, ReadAnswer, RemoteError, RetryPolicy, SubmitAnswer,
@@ -65,8 +64,8 @@ impl Refresh {
             (S::Queued { attempt, due: Some(due) }, Event::Submit) if *due <= now => {
                 next.state = S::Submitting { attempt: *attempt, lease_until: now + LEASE };
                 next.attempts += 1;
-                next.way = Some(self.way.or(policy.ways.first().copied()).unwrap_or(Way::HandOver));
-                if next.way == Some(Way::HandOver) { next.hand_over(None, now, policy) } else { Next::Post }
+                next.way = Some(self.choose_way(policy));
+                if next.way == Some(Way::HandOver) { next.hand_over(now, policy) } else { Next::Post }
             }
             // A message that comes before its time, after its place was given back: the stored state decides.
             (S::Queued { .. }, Event::Submit) => Next::Nothing,
@@ -99,17 +98,18 @@ impl Refresh {
                 next.state = S::Queued { attempt: *attempt, due: None };
                 Next::Nothing
             }
-            (S::AwaitingAccess { deadline, .. }, Event::Overdue) if *deadline <= now => {
-                next.hand_over(self.last_error.clone(), now, policy)
-            }
+            (S::AwaitingAccess { deadline, .. }, Event::Overdue) if *deadline <= now => next.hand_over(now, policy),
             (S::AwaitingAccess { next_look, .. }, Event::Overdue) if *next_look <= now => {
                 if let S::AwaitingAccess { next_look, .. } = &mut next.state {
                     *next_look = now + GATE_GAP;
                 }
-                Next::Nothing
+                Next::AskGate
             }
             (S::AwaitingAccess { .. }, Event::Overdue) => Next::Nothing,
-            (S::AwaitingAccess { attempt, .. }, Event::Release) => next.queue(*attempt, now, None),
+            (S::AwaitingAccess { attempt, gate, .. }, Event::Release) => next.gate_opened(gate, *attempt, now),
+            (S::AwaitingAccess { attempt, gate, .. }, Event::GateClosed { error }) if gate.way().is_some() => {
+                next.gate_closed(gate, *attempt, error, now, policy)
+            }
 
             (S::Running { next_poll, claimed_until, .. }, Event::Claim) if is_due(*next_poll, *claimed_until, now) => {
                 if let S::Running { claimed_until, .. } = &mut next.state {
@@ -154,7 +154,7 @@ impl Refresh {
         Ok((next, action))
     }
 
-    fn end(&mut self, state: RefreshState, now: Timestamp) -> Next {
+    pub(super) fn end(&mut self, state: RefreshState, now: Timestamp) -> Next {
         self.state = state;
         self.ended_at = Some(now);
         Next::Nothing
@@ -188,6 +188,8 @@ impl Refresh {
     fn start_over(&mut self) -> Next {
         self.generation += 1;
         self.way = None;
+        self.refusals.clear();
+        self.gate_deadline = None;
         self.reposted = false;
         self.missing = 0;
         self.unreadable = 0;
@@ -213,7 +215,7 @@ impl Refresh {
     }
 
     /// Queues the attempt and sends its message, which needs an id of its own if one was sent before.
-    fn queue(&mut self, attempt: u32, now: Timestamp, at: Option<Timestamp>) -> Next {
+    pub(super) fn queue(&mut self, attempt: u32, now: Timestamp, at: Option<Timestamp>) -> Next {
         self.resend = if self.attempt() == attempt { self.resend + 1 } else { 0 };
         self.state = RefreshState::Queued { attempt, due: Some(at.unwrap_or(now)) };
         Next::Send { at }
@@ -225,6 +227,9 @@ impl Refresh {
         }
         if !matches!(&answer, SubmitAnswer::Retry { error, .. } if error.is_held_back()) {
             self.queue_deadline = None;
+        }
+        if matches!(answer, SubmitAnswer::Accepted { .. } | SubmitAnswer::NoMonitor) {
+            self.gate_deadline = None;
         }
         match answer {
             SubmitAnswer::Accepted { mut operation, wait } => {
@@ -265,16 +270,12 @@ impl Refresh {
                     self.end(RefreshState::Failed { failure }, now)
                 }
             }
-            SubmitAnswer::Refused { error } => {
-                self.last_error = Some(error.clone());
-                let tried = self.way.and_then(|way| policy.ways.iter().position(|w| *w == way));
-                match tried.and_then(|at| policy.ways.get(at + 1)) {
-                    Some(way) if *way != Way::HandOver => {
-                        self.way = Some(*way);
-                        self.queue(attempt + 1, now, None)
-                    }
-                    _ => self.hand_over(Some(error), now, policy),
-                }
+            SubmitAnswer::Refused { error } => self.refused(attempt + 1, error, None, now, policy),
+            // Nobody was called by it, so nothing is spent.
+            SubmitAnswer::Gated { error, gate } => self.refused(attempt, error, Some(gate), now, policy),
+            SubmitAnswer::Opening { gate, next_look, deadline } => {
+                self.state = RefreshState::AwaitingAccess { attempt, gate, next_look, deadline };
+                Next::Nothing
             }
             SubmitAnswer::NotFound { error } => {
                 self.last_error = Some(error);
@@ -488,12 +489,6 @@ impl Refresh {
     fn succeed(&mut self, evidence: Evidence, now: Timestamp) -> Next {
         self.percent_complete = Some(100.0);
         self.end(RefreshState::Succeeded { evidence }, now)
-    }
-
-    fn hand_over(&mut self, error: Option<RemoteError>, now: Timestamp, policy: &Policy) -> Next {
-        let hand_over = HandOver::new(&self.application_id, self.version, error, policy);
-        self.way = Some(Way::HandOver);
-        self.end(RefreshState::HandedOver { hand_over }, now)
     }
 
     fn seed(&self) -> String {

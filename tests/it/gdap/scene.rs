@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use permafresh::access::credential::TokenSource;
 use permafresh::access::gdap::exchange::{AppProof, Exchange};
-use permafresh::access::gdap::simulator::{Customer, Simulator, SimulatorConfig};
+use permafresh::access::gdap::simulator::{Customer, OnToken, Simulator, SimulatorConfig};
 use permafresh::access::gdap::vault::{KeyVault, Vault};
 use permafresh::access::gdap::{Broker, Gdap, GdapConfig};
 use permafresh::engine::Engine;
@@ -14,7 +14,7 @@ use permafresh::store::document;
 use rustls::pki_types::CertificateDer;
 
 use crate::arm_fixture::Issued;
-use crate::world::World;
+use crate::world::{Options, World};
 
 pub const TENANT: &str = "a4f0e2d1-77aa-4b31-9f2e-5c6d7e8f9a01";
 pub const STATE_KEY: &str = "a-key-of-more-than-32-characters-for-tests";
@@ -39,8 +39,20 @@ impl Scene {
     }
 
     pub async fn with(change: impl FnOnce(&mut SimulatorConfig)) -> Self {
-        let world = World::new().await;
-        let mut config = SimulatorConfig { clock: Arc::new(world.clock.clone()), ..SimulatorConfig::default() };
+        Self::over(Options::default(), change).await
+    }
+
+    /// The same over a world of its own kind. ARM's simulator takes the tokens of this one.
+    pub async fn over(options: Options, change: impl FnOnce(&mut SimulatorConfig)) -> Self {
+        let world = World::with(options).await;
+        let arm = Arc::clone(&world.simulator);
+        let on_token: OnToken = Arc::new(move |token, tenant, audience, until| {
+            if audience == "https://management.azure.com" {
+                arm.accept_token(token, tenant, until);
+            }
+        });
+        let clock = Arc::new(world.clock.clone());
+        let mut config = SimulatorConfig { clock, on_token: Some(on_token), ..SimulatorConfig::default() };
         change(&mut config);
         let simulator = Simulator::start(config).await.unwrap();
         let token = simulator.mint();

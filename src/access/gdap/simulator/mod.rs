@@ -34,9 +34,14 @@ pub struct SimulatorConfig {
     pub token_seconds: u64,
     /// How the user signed in.
     pub amr: Vec<String>,
+    /// Who is told of each token: the token, its tenant, its audience and its end. For a simulator that has to take it.
+    pub on_token: Option<OnToken>,
     /// Decides when tokens expire.
     pub clock: Arc<dyn Clock>,
 }
+
+/// Told of a token that was issued.
+pub type OnToken = Arc<dyn Fn(&str, &str, &str, Timestamp) + Send + Sync>;
 
 impl Default for SimulatorConfig {
     fn default() -> Self {
@@ -47,6 +52,7 @@ impl Default for SimulatorConfig {
             client_secret: "simulated-app-secret".to_owned(),
             token_seconds: 3_600,
             amr: vec!["pwd".to_owned(), "mfa".to_owned()],
+            on_token: None,
             clock: Arc::new(SystemClock),
         }
     }

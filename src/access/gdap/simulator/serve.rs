@@ -133,6 +133,9 @@ impl Asked<'_> {
         let access =
             jwt(&json!({"tid": tenant, "aud": audience, "appid": config.client_id, "amr": config.amr, "n": number}));
         let until = config.clock.now() + Duration::from_secs(config.token_seconds);
+        if let Some(on_token) = &config.on_token {
+            on_token(&access, &tenant, &audience, until);
+        }
         state.access_tokens.insert(access.clone(), (tenant.clone(), audience, until));
         let mut body = json!({"token_type": "Bearer", "expires_in": config.token_seconds, "access_token": access, "refresh_token": state.mint()});
         if let Some(nonce) = nonce {

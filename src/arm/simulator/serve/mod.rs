@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::scripts::Reply;
 use super::signed_url::Record;
+use super::world::World;
 use super::{Recorded, Shared};
 use crate::loopback::{self, Dropped, HeaderCase};
 use crate::rollout::Timestamp;
@@ -170,7 +171,11 @@ fn authenticated(
     let token = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let expires = token.and_then(|token| world.tokens.get(token).copied());
     let reply = match (token, expires) {
-        (_, Some(expires)) if now < expires => return Ok(()),
+        (Some(token), Some(expires)) if now < expires => {
+            let admitted = admitted(&world, token, subscription);
+            world.stats.foreign_tokens += u64::from(admitted.as_ref().is_err_and(|reply| reply.status == 401));
+            return admitted;
+        }
         (_, Some(_)) => Reply::expired_token(),
         (Some(_), None) => Reply::error(401, "InvalidAuthenticationToken", "The access token is invalid."),
         (None, None) => Reply::error(401, "AuthenticationFailed", "The 'Authorization' header is missing."),
@@ -189,6 +194,18 @@ fn authenticated(
         let uri = format!("https://login.microsoftonline.com/{tenant}");
         reply.with("www-authenticate", format!("Bearer authorization_uri=\"{uri}\", error=\"invalid_token\""))
     })
+}
+
+/// Whether a good token may enter a subscription.
+fn admitted(world: &World, token: &str, subscription: Option<&str>) -> Result<(), Reply> {
+    let Some(subscription) = subscription else { return Ok(()) };
+    match world.tenants.get(token) {
+        Some(tenant) if !world.tenant_of(subscription).eq_ignore_ascii_case(tenant) => {
+            Err(Reply::wrong_tenant(&world.tenant_of(subscription)))
+        }
+        None if world.closed.contains(&*subscription.to_ascii_lowercase()) => Err(Reply::forbidden()),
+        _ => Ok(()),
+    }
 }
 
 /// 429 while the subscription is to be left alone; such a call is not processed.

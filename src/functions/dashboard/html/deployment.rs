@@ -142,6 +142,7 @@ fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup 
             div { dt { "Looks" } dd { (refresh.polls) } }
             @if let Some(at) = refresh.next_look { div { dt { "Next look" } dd { (parts::moment(at, now)) } } }
             @if let Some(error) = &refresh.error { div { dt { "Error" } dd { code { (error.code) } " " bdi { (error.message) } } } }
+            @for refusal in parts::earlier_refusals(refresh) { div { dt { "Refused" } dd { (refusal) } } }
             (fact("Why", refresh.why.as_deref()))
             (fact("Correlation id", refresh.correlation_id.as_deref()))
         }

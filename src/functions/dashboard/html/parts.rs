@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::super::HOME;
 use super::super::lists::SEARCHED;
 use super::super::load::{Failures, GROUPED};
-use crate::functions::wire::api::{RefreshWord, RolloutView, RolloutWord};
+use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
 use crate::rollout::course::Sample;
 use crate::rollout::{Actor, ApplicationId, Counts, DeploymentKey, RolloutId, Timestamp, advice};
 
@@ -154,6 +154,15 @@ fn distance(at: Timestamp, now: Timestamp) -> String {
         0..86_400 => format!("{} ago", span(seconds)),
         _ => at.format("%Y-%m-%d %H:%M UTC").to_string(),
     }
+}
+
+/// The ways that were refused, where the last error is not all that there is to say of them.
+pub fn earlier_refusals(refresh: &RefreshView) -> Vec<Markup> {
+    let refusals = if refresh.refusals.len() > 1 { &refresh.refusals[..] } else { &[] };
+    let one = |refusal: &RefusalView| {
+        html! { "by the way " (refusal.way.word()) ": " code { (refusal.code) } " " bdi { (refusal.message) } }
+    };
+    refusals.iter().map(one).collect()
 }
 
 /// A link to a deployment, with where it is.

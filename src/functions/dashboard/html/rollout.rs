@@ -260,6 +260,7 @@ fn refresh_row(refresh: &RefreshView, now: Timestamp) -> Markup {
             td.wide.number { (refresh.attempts) }
             td.said {
                 @if let Some(error) = &refresh.error { p { code { (error.code) } " " bdi { (error.message) } } }
+                @for refusal in parts::earlier_refusals(refresh) { p.muted { (refusal) } }
                 @if let Some(why) = &refresh.why { p { bdi { (why) } } }
                 @if let Some(at) = refresh.ended_at { p.muted { (parts::moment(at, now)) } }
                 @else if let Some(at) = refresh.next_look { p.muted { "next look " (parts::moment(at, now)) } }

@@ -6,8 +6,8 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::RefreshWord;
-use crate::rollout::{ApplicationId, DeploymentKey, Hold, MaintenanceWindow, RolloutId, Timestamp, Version};
+use super::{RefreshWord, RefusalView};
+use crate::rollout::{ApplicationId, DeploymentKey, Hold, MaintenanceWindow, RolloutId, Timestamp, Version, Way};
 
 /// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct DeploymentView {
     /// When it may be refreshed; at any time if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub maintenance_windows: Vec<MaintenanceWindow>,
+    /// What is remembered of the ways to it, while that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ways: Option<WaysView>,
     /// What its refreshes came to, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastView>,
@@ -79,6 +82,18 @@ pub struct AppliedView {
     pub rollout_id: RolloutId,
     /// When.
     pub at: Timestamp,
+}
+
+/// What is remembered of the ways to a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaysView {
+    /// The way that is tried first, since it worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worked: Option<Way>,
+    /// The ways that are tried last, since they were refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusalView>,
 }
 
 /// How one refresh of a deployment ended.
