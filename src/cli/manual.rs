@@ -36,8 +36,7 @@ enum Shell {
     Bash,
     Zsh,
     Fish,
-    #[value(name = "powershell")]
-    PowerShell,
+    Powershell,
 }
 
 /// Write a man page for every command into a folder
@@ -57,7 +56,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<Exit, Failure> {
         Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
         Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
         Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
-        Shell::PowerShell => clap_complete::generate(shells::PowerShell, &mut command, name, &mut script),
+        Shell::Powershell => clap_complete::generate(shells::PowerShell, &mut command, name, &mut script),
     }
     output::print_piece(&script)?;
     Ok(Exit::Success)

@@ -18,7 +18,7 @@ pub async fn invoke(
     Extension(invocation): Extension<Invocation>,
     body: Bytes,
 ) -> Response {
-    envelope::answer(invocation.on_message(&body, app.engine.now(), |message| step(&app, message)).await)
+    envelope::answer(invocation.on_message(&body, app.engine.now(), |message| Box::pin(step(&app, message))).await)
 }
 
 async fn step(app: &App, message: Message) -> Result<(), InvocationError> {

@@ -372,6 +372,7 @@ async fn a_deployment_is_held_and_released_from_its_page_by_whoever_confirms_it(
     for shown in ["until 2030-01-01 00:00 UTC", "their &lt;b&gt;audit", "It is on hold", r#"value="release""#] {
         assert!(page.contains(shown), "{shown} is not in {page}");
     }
+    world.advance(Duration::from_secs(1));
     let answer = visit.post(&command, &format!("command=release&token={token}")).await;
     assert_eq!(answer.header("location"), format!("{HOME}{path}?done=release"), "{}", answer.body);
     assert_eq!(held().await, json!(null));

@@ -34,7 +34,7 @@ async fn named_canaries_of_which_only_some_were_written_are_completed_before_any
     let world = World::new().await;
     let mut ids = world.deploy(4).await;
     // The last in the order of the walk, so that whoever walks meets others first.
-    ids.sort_by_key(|id| id.key());
+    ids.sort_by_key(permafresh::rollout::ApplicationId::key);
     let named = [&ids[2], &ids[3]];
     let id = world.publish(json!({"strategy": {"canaries": named, "waves": ["100%"]}})).await;
     let faults = Faults::new(Fault::OutageOf { name: "insert_refreshes", after: 0 });
@@ -70,7 +70,7 @@ async fn a_version_that_everybody_has_is_walked_through_in_pages_and_not_canary_
 async fn behind_many_that_have_the_version_exactly_one_canary_goes_first() {
     let world = World::new().await;
     let mut ids: Vec<_> = (0..60).map(crate::world::application).collect();
-    ids.sort_by_key(|id| id.key());
+    ids.sort_by_key(permafresh::rollout::ApplicationId::key);
     // The last two of the walk come later.
     world.deploy_these(&ids[..58]).await;
     let first = world.publish(json!({"strategy": one_wave()})).await;

@@ -44,7 +44,7 @@ impl View {
             Some(id) if holds(&self.listed, id) => !holds(&self.unread, id),
             _ => self.has_all_subscriptions,
         };
-        was_read && !short(deployment.key.as_str()).is_some_and(|key| self.found.binary_search(&key).is_ok())
+        was_read && short(deployment.key.as_str()).is_none_or(|key| self.found.binary_search(&key).is_err())
     }
 }
 

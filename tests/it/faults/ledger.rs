@@ -1,6 +1,7 @@
 //! What must hold while everything goes wrong: the ledger sees each write of the store and each call that ARM heard, in
 //! their order, and says what should not have been. It knows the rules from the design, not from the engine.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -322,8 +323,8 @@ impl Witness for Ledger {
         }
         for refresh in refreshes {
             let at = (refresh.rollout_id, refresh.key.clone());
-            if !book.refreshes.contains_key(&at) {
-                book.refreshes.insert(at, refresh.clone());
+            if let Entry::Vacant(place) = book.refreshes.entry(at) {
+                place.insert(refresh.clone());
                 book.check_places(refresh.rollout_id);
                 book.check_sizes(refresh.rollout_id);
             }

@@ -136,13 +136,13 @@ impl Simulation {
             ..Options::default()
         };
         let world = World::with(options).await;
-        let skew = if chance.one_in(4) { chance.from_to(1, 20) } else { 0 };
+        let skew = if chance.one_in(4) { chance.between(1, 20) } else { 0 };
         let ledger = Ledger::new(Arc::clone(&world.simulator), Duration::from_secs(2 * skew));
-        let count = chance.from_to(3, 10);
+        let count = chance.between(3, 10);
         let ids = world.deploy(usize::try_from(count).unwrap()).await;
         ledger.settled(ids.iter().map(ApplicationId::key));
         let mut fates = chance.branch();
-        let is_bad = chance.from_to(4, 12);
+        let is_bad = chance.between(4, 12);
         let plan = move || match fates.below(is_bad * 4) {
             0 => Fate::Never,
             1 => Fate::Copies(2),
@@ -169,13 +169,13 @@ impl Simulation {
             counts: BTreeMap::new(),
             chance,
         };
-        for _ in 0..simulation.chance.from_to(2, 3) {
+        for _ in 0..simulation.chance.between(2, 3) {
             let clock = ManualClock::new();
-            let wrong = Duration::from_secs(simulation.chance.from_to(0, skew));
+            let wrong = Duration::from_secs(simulation.chance.between(0, skew));
             if simulation.chance.one_in(2) {
-                clock.advance(wrong)
+                clock.advance(wrong);
             } else {
-                clock.set_back(wrong)
+                clock.set_back(wrong);
             }
             simulation.start(clock);
         }
@@ -197,7 +197,7 @@ impl Simulation {
     }
 
     async fn begin(&mut self) {
-        for _ in 0..self.chance.from_to(0, 3) {
+        for _ in 0..self.chance.between(0, 3) {
             self.arm_changes();
         }
         self.publish().await;
@@ -298,13 +298,13 @@ impl Simulation {
         let mut chance = self.chance.branch();
         let is_calm = self.is_calm;
         let rests: BTreeSet<u64> = match chance.below(10) {
-            0..=1 => [chance.from_to(1, 14)].into(),
-            2 => [chance.from_to(1, 6), chance.from_to(4, 20)].into(),
+            0..=1 => [chance.between(1, 14)].into(),
+            2 => [chance.between(1, 6), chance.between(4, 20)].into(),
             _ => [].into(),
         };
         let death = chance
             .one_in(14)
-            .then(|| (chance.from_to(1, 14), if chance.one_in(2) { Moment::Before } else { Moment::After }));
+            .then(|| (chance.between(1, 14), if chance.one_in(2) { Moment::Before } else { Moment::After }));
         let (fails, unclear, loses) = match chance.below(20) {
             0 => (5, 0, 0),
             1 => (0, 4, 0),
@@ -350,7 +350,7 @@ impl Simulation {
             }
             done = &mut invocation.run => Some(done),
         };
-        let Some(invocation) = instance.busy.take() else { return None };
+        let invocation = instance.busy.take()?;
         let Invocation { work, run, .. } = invocation;
         drop(run);
         self.ledger.ended(number, done.is_none());
@@ -400,9 +400,9 @@ impl Simulation {
 
     fn pass_time(&mut self) {
         let seconds = match self.chance.below(12) {
-            0 => self.chance.from_to(60, 400),
-            1 => self.chance.from_to(400, 4_000),
-            _ => self.chance.from_to(1, 20),
+            0 => self.chance.between(60, 400),
+            1 => self.chance.between(400, 4_000),
+            _ => self.chance.between(1, 20),
         };
         self.pass(Duration::from_secs(seconds));
     }
@@ -420,12 +420,12 @@ impl Simulation {
     fn clock_jumps(&mut self) {
         if !self.chance.one_in(6) {
             // Everybody's: the machine slept.
-            return self.pass(Duration::from_secs(self.chance.clone().from_to(3_600, 100_000)));
+            return self.pass(Duration::from_secs(self.chance.clone().between(3_600, 100_000)));
         }
         self.count("wrong clocks");
         self.ledger.clock_is_wrong();
         let at = self.chance.index(self.instances.len());
-        let by = Duration::from_secs(self.chance.from_to(600, 30_000));
+        let by = Duration::from_secs(self.chance.between(600, 30_000));
         let clock = &self.instances[at].clock;
         if self.chance.one_in(2) { clock.advance(by) } else { clock.set_back(by) }
     }
@@ -441,7 +441,7 @@ impl Simulation {
     fn arm_changes(&mut self) {
         let id = self.chance.pick(&self.ids);
         let (chance, simulator) = (&mut self.chance, &self.world.simulator);
-        for _ in 0..chance.from_to(1, 3) {
+        for _ in 0..chance.between(1, 3) {
             match chance.below(5) {
                 0..=1 => simulator.on_post(&id, [weather::on_post(chance, &self.elsewhere, self.hangs)]),
                 2..=3 => simulator.on_poll(&id, [weather::on_poll(chance, &self.elsewhere, self.hangs)]),
@@ -449,7 +449,7 @@ impl Simulation {
             }
         }
         match chance.below(20) {
-            0 => simulator.throttle(id.subscription(), Duration::from_secs(chance.from_to(10, 500))),
+            0 => simulator.throttle(id.subscription(), Duration::from_secs(chance.between(10, 500))),
             1 => simulator.revoke_tokens(),
             _ => {}
         }
@@ -552,7 +552,14 @@ impl Simulation {
             dead.faults.kill();
             self.start(self.clock.clone());
         }
-        self.request(Method::POST, "/api/start".into(), Value::Null).await;
+        // Whoever says so sees whether it was heard, and says it again.
+        loop {
+            let answer = self.request(Method::POST, "/api/start".into(), Value::Null).await;
+            tracing::info!("start was answered {answer:?}");
+            if answer.is_some_and(|(status, _)| status.is_success()) {
+                break;
+            }
+        }
         for round in 0..ROUNDS {
             self.run_due().await;
             let open: Vec<_> = self.ledger.rollouts().into_iter().filter(|rollout| !self.is_done(rollout)).collect();

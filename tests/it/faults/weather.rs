@@ -26,7 +26,7 @@ impl Chance {
     }
 
     /// A number from `first` to `last`.
-    pub fn from_to(&mut self, first: u64, last: u64) -> u64 {
+    pub fn between(&mut self, first: u64, last: u64) -> u64 {
         first + self.below(last - first + 1)
     }
 
@@ -55,8 +55,8 @@ pub const SECRET: &str = "c2VjcmV0LW9mLXNvbWVib2R5LWVsc2U";
 pub fn on_post(chance: &mut Chance, elsewhere: &str, hangs: bool) -> OnPost {
     let acceptance = acceptance(chance, elsewhere);
     match chance.below(30) {
-        0..=2 => OnPost::Reply(Reply::throttled(chance.from_to(1, 900))),
-        3 => OnPost::Reply(Reply::unavailable(chance.from_to(1, 300))),
+        0..=2 => OnPost::Reply(Reply::throttled(chance.between(1, 900))),
+        3 => OnPost::Reply(Reply::unavailable(chance.between(1, 300))),
         4 => OnPost::Reply(Reply::gateway_timeout()),
         5 => OnPost::Reply(Reply::html(502)),
         6 => OnPost::Reply(Reply::busy()),
@@ -86,8 +86,8 @@ fn acceptance(chance: &mut Chance, elsewhere: &str) -> Acceptance {
         retry_after: match chance.below(8) {
             0 => WaitForm::None,
             1 => WaitForm::Text(chance.pick(&["0", "-1", "soon", "1.5", "99999999999999999999", ""]).to_owned()),
-            2 => WaitForm::Date(Duration::from_secs(chance.from_to(0, 300))),
-            3 => WaitForm::Text(chance.from_to(1, 500).to_string()),
+            2 => WaitForm::Date(Duration::from_secs(chance.between(0, 300))),
+            3 => WaitForm::Text(chance.between(1, 500).to_string()),
             _ => WaitForm::Usual,
         },
         outcome: match chance.below(16) {
@@ -100,7 +100,7 @@ fn acceptance(chance: &mut Chance, elsewhere: &str) -> Acceptance {
         },
         duration: match chance.below(6) {
             0 => Some(Duration::ZERO),
-            1 => Some(Duration::from_secs(chance.from_to(60, 1_800))),
+            1 => Some(Duration::from_secs(chance.between(60, 1_800))),
             2 if chance.one_in(5) => Some(Duration::from_secs(4 * 3_600)),
             _ => None,
         },
@@ -109,8 +109,8 @@ fn acceptance(chance: &mut Chance, elsewhere: &str) -> Acceptance {
 
 pub fn on_poll(chance: &mut Chance, elsewhere: &str, hangs: bool) -> OnPoll {
     OnPoll::Reply(match chance.below(24) {
-        0..=3 => Reply::throttled(chance.from_to(1, 550)),
-        4 => Reply::unavailable(chance.from_to(1, 550)),
+        0..=3 => Reply::throttled(chance.between(1, 550)),
+        4 => Reply::unavailable(chance.between(1, 550)),
         5 => Reply::gateway_timeout(),
         6 => Reply::html(500),
         7 => Reply::expired_token(),
@@ -129,7 +129,7 @@ pub fn on_poll(chance: &mut Chance, elsewhere: &str, hangs: bool) -> OnPoll {
 
 pub fn on_read(chance: &mut Chance, hangs: bool) -> OnRead {
     match chance.below(14) {
-        0 => OnRead::Reply(Reply::throttled(chance.from_to(1, 500))),
+        0 => OnRead::Reply(Reply::throttled(chance.between(1, 500))),
         1 => OnRead::Reply(Reply::html(500)),
         2 => OnRead::Reply(Reply::resource_not_found()),
         3 => OnRead::Reply(garbage(chance)),

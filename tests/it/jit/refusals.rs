@@ -76,7 +76,8 @@ async fn a_tenant_without_the_licence_is_an_outcome_of_its_own() {
 #[tokio::test]
 async fn what_would_come_to_nothing_is_not_filed() {
     let too_short = MANUAL.replace("PT8H", "PT15M");
-    let cases: [(&str, &dyn Fn(&mut Options, &mut ApplicationSpec)); 3] = [
+    type Change<'a> = &'a dyn Fn(&mut Options, &mut ApplicationSpec);
+    let cases: [(&str, Change<'_>); 3] = [
         ("JitUnmanaged", &|_, spec| spec.management_mode = "Unmanaged".into()),
         ("JitWindowTooShort", &|_, spec| spec.jit_access_policy = Some(too_short.as_str().into())),
         ("JitPrincipalNotAuthorized", &|options, _| {
