@@ -1,4 +1,4 @@
-//! Faults of every kind in any mixture, by seed: 150 runs each time, and as many as wanted with `PERMAFRESH_FAULT_SEEDS`
+//! Faults of every kind in any mixture, by seed: 200 runs each time, and as many as wanted with `PERMAFRESH_FAULT_SEEDS`
 //! (`FROM..TO`, or a count). `docs/faults.md` says what is done, what must hold, and what was found.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::simulation::{self, Report};
 
 /// How many runs there are where nobody says otherwise.
-const USUAL: u64 = 150;
+const USUAL: u64 = 200;
 /// Runs at once; most of what they do is waiting for each other's parts.
 const AT_ONCE: usize = 3;
 

@@ -488,7 +488,7 @@ impl Simulation {
             13 if self.chance.one_in(2) => (format!("/api/rollouts/{id}/cancel"), Value::Null),
             14..=16 => (format!("/api/rollouts/{id}/retry"), Value::Null),
             17 => ("/api/stop".to_owned(), json!({"why": "to see"})),
-            18..=20 => ("/api/start".to_owned(), Value::Null),
+            18..=20 => ("/api/start".to_owned(), json!({})),
             21 => {
                 let key = self.chance.pick(&self.ids).key();
                 (format!("/api/deployments/{key}/hold"), json!({"why": "not now"}))
@@ -553,8 +553,8 @@ impl Simulation {
             self.start(self.clock.clone());
         }
         // Whoever says so sees whether it was heard, and says it again.
-        loop {
-            let answer = self.request(Method::POST, "/api/start".into(), Value::Null).await;
+        for _ in 0..5 {
+            let answer = self.request(Method::POST, "/api/start".into(), json!({})).await;
             tracing::info!("start was answered {answer:?}");
             if answer.is_some_and(|(status, _)| status.is_success()) {
                 break;
