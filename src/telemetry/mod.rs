@@ -1,4 +1,4 @@
-//! Logs: who reads them, in which form ([`lines`]), on which stream; and [`export`] to a collector, where there is one.
+//! Logs: who reads them, in which form (`lines`), on which stream; and [`export`] to a collector, where there is one.
 //!
 //! One name for one thing, in lines and spans: `rollout.id`, `rollout.state`, `deployment.key`, `application.id`,
 //! `subscription.id`, `refresh.attempt`, `refresh.state`, `refresh.version`, `invocation.id`, `http.route`, `trace.id`, `error.code`,

@@ -1,8 +1,8 @@
 //! `permafresh doctor`: what the settings amount to, and whether what they name answers and lets us in.
 //!
 //! Each check says what it tried, what that means, and what to do. It posts no refresh, and changes nothing but a record of
-//! its own in the store, which it takes away again (a table that is missing for it is made). [`settled`] looks at the settings alone, [`parts`] asks each part of the
-//! service, [`application`] looks at one deployment.
+//! its own in the store, which it takes away again (a table that is missing for it is made). `settled` looks at the settings
+//! alone, `parts` asks each part of the service, `application` looks at one deployment.
 
 mod application;
 mod check;
