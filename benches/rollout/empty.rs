@@ -1,5 +1,6 @@
 //! The least that answers where a Functions host expects a handler: an empty axum router. What start-up and protocol cost
 //! is measured beside it. A program of its own, built as the binary is, so that it pays for nothing it does not use.
+#![allow(clippy::disallowed_methods, reason = "a program of its own, which has no settings to read")]
 
 use axum::Router;
 use axum::body::Bytes;
