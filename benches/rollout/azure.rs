@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::peers::Took;
 use crate::process::Process;
 
 /// The publisher of [`ApplicationSpec::new`].
@@ -74,7 +75,8 @@ impl Azure {
         )
     }
 
-    fn argument(&self) -> String {
+    /// What [`Azure::from_arguments`] reads.
+    pub fn argument(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -94,9 +96,16 @@ pub struct Seen {
     pub inventory: u64,
 }
 
+impl Seen {
+    /// Requests for each of `count` deployments.
+    pub fn per_deployment(&self, count: usize) -> f64 {
+        (self.posts + self.polls) as f64 / count as f64
+    }
+}
+
 /// What the simulator's process says first.
 #[derive(Debug, Serialize, Deserialize)]
-struct Greeting {
+pub struct Greeting {
     endpoint: String,
     identity_endpoint: String,
     identity_header: String,
@@ -131,6 +140,16 @@ impl Simulator {
     /// The value of `IDENTITY_HEADER`.
     pub fn identity_header(&self) -> &str {
         &self.greeting.identity_header
+    }
+
+    /// What it said first.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// The same for [`Caller::new`].
+    pub fn greeting_text(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string(&self.greeting)?)
     }
 
     /// What it has seen so far.
@@ -175,51 +194,73 @@ pub async fn serve(azure: Azure) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long the bare loop takes for all applications of a fresh simulator, in a process of its own.
-pub fn bare_loop_time(azure: &Azure, at_once: usize) -> anyhow::Result<Duration> {
-    let simulator = Simulator::start(azure)?;
-    let greeting = serde_json::to_string(&simulator.greeting)?;
-    let arguments = ["--bare-loop".to_owned(), azure.argument(), at_once.to_string(), greeting];
-    let output = Process::this_program("the bare loop", &arguments)?.output()?;
-    Ok(Duration::from_secs_f64(output.trim().parse()?))
+/// Who makes the calls of those that keep no state.
+pub struct Caller {
+    client: Client<HttpConnector, Empty<Bytes>>,
+    endpoint: String,
+    token: String,
+}
+
+impl Caller {
+    /// With as many connections as it makes calls at once.
+    pub async fn new(greeting: &str, at_once: usize) -> anyhow::Result<Self> {
+        let greeting = serde_json::from_str::<Greeting>(greeting)?;
+        // Not reqwest: it writes some characters of a signed polling URL in another way, and Azure wants them as they were.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(at_once).build_http();
+        Ok(Self { client, token: token(&greeting).await?, endpoint: greeting.endpoint })
+    }
+
+    /// Asks for a refresh; where to look how it goes.
+    pub async fn post(&self, id: &str) -> anyhow::Result<String> {
+        let url = format!("{}{id}/refreshPermissions?api-version=2019-07-01&targetVersion=2.0.0", self.endpoint);
+        let posted = self.call("POST", &url).await?;
+        Ok(posted.headers().get("azure-asyncoperation").context("no polling URL")?.to_str()?.to_owned())
+    }
+
+    /// Looks; whether it has succeeded.
+    pub async fn has_ended(&self, monitor: &str) -> anyhow::Result<bool> {
+        let polled = self.call("GET", monitor).await?;
+        let body = serde_json::from_slice::<serde_json::Value>(polled.body())?;
+        match body["status"].as_str() {
+            Some("Succeeded") => Ok(true),
+            Some("Running") => Ok(false),
+            _ => bail!("an operation ended with {body}"),
+        }
+    }
+
+    async fn call(&self, method: &str, url: &str) -> anyhow::Result<Response<Bytes>> {
+        let authorization = format!("Bearer {}", self.token);
+        let request = Request::builder().method(method).uri(url).header("authorization", authorization);
+        let request = if method == "POST" { request.header("content-length", "0") } else { request };
+        let (head, body) = self.client.request(request.body(Empty::new())?).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if !head.status.is_success() {
+            bail!("a call was answered with {}: {}", head.status, String::from_utf8_lossy(&body));
+        }
+        Ok(Response::from_parts(head, body))
+    }
 }
 
 /// The mode `--bare-loop`: POST, wait as long as is asked, poll until it has succeeded; no state, no queue, no retry.
 pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
     let azure = Azure::from_arguments(arguments)?;
     let at_once = arguments.get(1).context("the limit was not said")?.parse::<usize>()?;
-    let greeting = arguments.get(2).context("where Azure is was not said")?;
-    let greeting = Arc::new(serde_json::from_str::<Greeting>(greeting)?);
-    // Not reqwest: it writes some characters of a signed polling URL in another way, and Azure wants them as they were.
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(at_once).build_http::<Empty<Bytes>>();
-    let token = token(&greeting).await?;
+    let caller = Caller::new(arguments.get(2).context("where Azure is was not said")?, at_once).await?;
+    let caller = Arc::new(caller);
     let places = Arc::new(Semaphore::new(at_once));
     let mut tasks = JoinSet::new();
     let begin = Instant::now();
     for number in 0..azure.applications {
-        let (client, greeting, places) = (client.clone(), Arc::clone(&greeting), Arc::clone(&places));
-        let azure = azure.clone();
-        let token = token.clone();
+        let (caller, places, id) = (Arc::clone(&caller), Arc::clone(&places), azure.application_id(number));
         tasks.spawn(async move {
-            let url = format!(
-                "{}{}/refreshPermissions?api-version=2019-07-01&targetVersion=2.0.0",
-                greeting.endpoint,
-                azure.application_id(number)
-            );
             let place = places.acquire().await?;
-            let posted = call(&client, "POST", &url, &token).await?;
+            let monitor = caller.post(&id).await?;
             drop(place);
-            let monitor = posted.headers().get("azure-asyncoperation").context("no polling URL")?.to_str()?;
             loop {
                 tokio::time::sleep(azure.retry_after).await;
-                let place = places.acquire().await?;
-                let polled = call(&client, "GET", monitor, &token).await?;
-                drop(place);
-                let body = serde_json::from_slice::<serde_json::Value>(polled.body())?;
-                match body["status"].as_str() {
-                    Some("Succeeded") => return anyhow::Ok(()),
-                    Some("Running") => {}
-                    _ => bail!("an operation ended with {body}"),
+                let _place = places.acquire().await?;
+                if caller.has_ended(&monitor).await? {
+                    return anyhow::Ok(());
                 }
             }
         });
@@ -227,28 +268,12 @@ pub async fn bare_loop(arguments: &[String]) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
-    println!("{}", begin.elapsed().as_secs_f64());
+    println!("{}", serde_json::to_string(&Took::by_this_process(begin.elapsed().as_secs_f64())?)?);
     Ok(())
 }
 
-async fn call(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    method: &str,
-    url: &str,
-    token: &str,
-) -> anyhow::Result<Response<Bytes>> {
-    let request = Request::builder().method(method).uri(url).header("authorization", format!("Bearer {token}"));
-    let request = if method == "POST" { request.header("content-length", "0") } else { request };
-    let (head, body) = client.request(request.body(Empty::new())?).await?.into_parts();
-    let body = body.collect().await?.to_bytes();
-    if !head.status.is_success() {
-        bail!("a call was answered with {}: {}", head.status, String::from_utf8_lossy(&body));
-    }
-    Ok(Response::from_parts(head, body))
-}
-
 /// A token the way a managed identity gets it.
-async fn token(greeting: &Greeting) -> anyhow::Result<String> {
+pub async fn token(greeting: &Greeting) -> anyhow::Result<String> {
     let url = reqwest::Url::parse_with_params(
         &greeting.identity_endpoint,
         [("resource", greeting.endpoint.as_str()), ("api-version", "2019-08-01")],

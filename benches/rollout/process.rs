@@ -111,8 +111,28 @@ pub fn cpu(process: u32) -> anyhow::Result<Duration> {
 
 /// Resident memory of a process now, in MiB.
 pub fn resident_mib(process: u32) -> anyhow::Result<f64> {
+    memory_mib(process, "VmRSS:")
+}
+
+/// The most it had since its start, or since [`forget_peak`], in MiB.
+pub fn peak_mib(process: u32) -> anyhow::Result<f64> {
+    memory_mib(process, "VmHWM:")
+}
+
+/// Counts the peak of a process from now on.
+pub fn forget_peak(process: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{process}/clear_refs"), "5").context("forget the most memory of a process")
+}
+
+/// The load of the machine, averaged over the last minute.
+pub fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("?").to_owned()
+}
+
+fn memory_mib(process: u32, which: &str) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).context("read the memory of a process")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process without memory")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).context("a process without memory")?;
     let kib = line.trim().trim_end_matches(" kB").parse::<f64>()?;
     Ok(kib / 1024.0)
 }

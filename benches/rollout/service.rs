@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use crate::azure::{Azure, OFFER, PLAN, PUBLISHER, Simulator};
-use crate::load::{Connection, request};
+use crate::load::{Connection, request, until_answered};
 use crate::process::Process;
 
 /// The key of the API.
@@ -28,7 +28,7 @@ pub struct Handler {
 
 impl Handler {
     /// Starts it and waits for its first answer; how long that took, from before the process was there.
-    pub async fn start(folder: &Path, azure: &Simulator) -> anyhow::Result<(Self, Duration)> {
+    pub fn start(folder: &Path, azure: &Simulator) -> anyhow::Result<(Self, Duration)> {
         // Asked for and given back: the host of Azure picks the port the same way.
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let mut command = command(folder, azure);
@@ -36,15 +36,7 @@ impl Handler {
         command.env("FUNCTIONS_HTTPWORKER_PORT", address.port().to_string());
         let begin = Instant::now();
         let process = Process::start("permafresh handler", command.stdout(Stdio::null()))?;
-        let probe = request("GET", "/", "");
-        let mut connection = loop {
-            match Connection::open(address).await {
-                Ok(connection) => break connection,
-                Err(error) if begin.elapsed() > Duration::from_secs(30) => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_micros(100)).await,
-            }
-        };
-        connection.ask(&probe).await?;
+        until_answered(address, begin + Duration::from_secs(30))?;
         Ok((Self { process, address }, begin.elapsed()))
     }
 
@@ -68,6 +60,46 @@ impl Handler {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         bail!("the handler did not answer for its store within 30 s")
+    }
+}
+
+/// The empty handler, started as the real one is.
+pub struct Empty {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Empty {
+    /// Starts it and waits for its first answer; how long that took, from before the process was there.
+    pub fn start() -> anyhow::Result<(Self, Duration)> {
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let mut command = Command::new(crate::target_folder()?.join("release/examples/empty-handler"));
+        command.env_clear().env("FUNCTIONS_CUSTOMHANDLER_PORT", address.port().to_string());
+        let begin = Instant::now();
+        let process = Process::start("the empty handler", command.stdout(Stdio::null()))?;
+        until_answered(address, begin + Duration::from_secs(30))?;
+        Ok((Self { process, address }, begin.elapsed()))
+    }
+
+    /// Builds it, with the profile that the binary is built with.
+    pub fn build() -> anyhow::Result<()> {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let arguments = ["build", "--release", "--locked", "--quiet", "--example", "empty-handler"];
+        let status = Command::new(cargo).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).status()?;
+        if !status.success() {
+            bail!("the empty handler could not be built");
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 }
 
