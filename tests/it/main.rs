@@ -52,6 +52,7 @@ mod late_joiners;
 mod lighthouse;
 mod lint;
 mod local;
+mod log;
 mod manual_clock;
 mod notification;
 mod npm;

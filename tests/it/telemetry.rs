@@ -4,48 +4,21 @@
 mod collector;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use permafresh::arm::simulator::{Acceptance, OnPost, Outcome, Reply};
 use permafresh::telemetry::{Format, handler_lines};
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 
 use self::collector::{Collector, Span};
 use crate::local::service::{Azure, Local, local};
+use crate::log::Log;
 use crate::processes::{Home, signal, until};
 use crate::world::{World, one_wave};
 
-/// Lines that were written.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lines(&self) -> Vec<BTreeMap<String, Value>> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+/// The lines of a log, which are JSON.
+fn lines(log: &Log) -> Vec<BTreeMap<String, Value>> {
+    log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A rollout of four with everything in it: a success, a failure, a throttled subscription, a refusal, and a pause; and an
@@ -79,7 +52,7 @@ async fn every_line_says_what_it_is_about_and_what_followed_from_a_publish_bears
     let world = World::new().await;
     let rollout = eventful(&world).await;
 
-    let lines = log.lines();
+    let lines = lines(&log);
     assert!(lines.len() > 10, "{lines:?}");
     let of_refreshes: Vec<_> = lines.iter().filter(|line| line.contains_key("refresh.state")).collect();
     assert!(of_refreshes.len() >= 8, "{lines:?}");
@@ -111,7 +84,7 @@ async fn the_ready_queries_ask_for_fields_that_lines_carry() {
     let _logged = tracing::subscriber::set_default(handler_lines(Format::Json, log.clone(), log.clone()));
     let world = World::new().await;
     eventful(&world).await;
-    let lines = log.lines();
+    let lines = lines(&log);
     let carried: BTreeSet<&str> = lines.iter().flat_map(|line| line.keys().map(String::as_str)).collect();
 
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("infra/queries.kql");

@@ -2,15 +2,13 @@
 //! (`FROM..TO`, or a count). `docs/faults.md` says what is done, what must hold, and what was found.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::simulation::{self, Report};
+use crate::log::Log;
 
 /// How many runs there are where nobody says otherwise.
 const USUAL: u64 = 200;
@@ -97,28 +95,5 @@ fn run(seed: u64) -> Report {
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(simulation::run(seed, move || String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned()))
-}
-
-/// What was logged in one run.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
+    runtime.block_on(simulation::run(seed, move || log.text()))
 }

@@ -1,35 +1,10 @@
 //! No token and no secret in any log, whatever goes wrong.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use permafresh::access::gdap::scopes::Grant;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::scene::{STATE_KEY, Scene, TENANT};
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use crate::log::Log;
 
 #[tokio::test]
 async fn no_secret_reaches_a_log_however_much_is_logged() {
@@ -54,7 +29,7 @@ async fn no_secret_reaches_a_log_however_much_is_logged() {
     let outcome = engine.renew_tokens().await.unwrap();
     tracing::info!("{outcome:?} {:?} {:?}", scene.gdap(), scene.gdap().broker());
 
-    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    let text = log.text();
     // Logged from here alone, since tests beside this one may have switched other lines off for the whole process.
     assert!(text.contains("Failed(Retry"), "it was logged:\n{text}");
     assert_eq!(scene.simulator.versions().len(), 2, "it was renewed once");
