@@ -188,6 +188,10 @@ impl Engine {
         }
         let is_shut = refresh.value.way == Some(Way::Jit) && !self.is_inside_window(&refresh.value.key).await?;
         let arm = self.arm_for_look(&refresh.value).await?;
+        if !refresh.value.may_be_asked(self.now()) {
+            // Held up since it claimed this, or while it did: somebody else may look at any moment, and hear a wait.
+            return Ok(());
+        }
         let (event, throttled_for) = match (&refresh.value.state, action, arm) {
             (_, Next::Poll, _) if is_shut => {
                 let message =

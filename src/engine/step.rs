@@ -67,7 +67,7 @@ impl Engine {
         let goes_on = !self.is_held().await?
             && self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
         // Whoever was held up until another worker may have it posts nothing: that one may post at any moment.
-        if !goes_on || !saved.value.may_be_posted(self.now()) {
+        if !goes_on || !saved.value.may_be_asked(self.now()) {
             return self.conclude(&saved, Event::Withdraw, now, &policy).await;
         }
         let Refresh { application_id, version, .. } = &saved.value;

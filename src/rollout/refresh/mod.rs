@@ -25,11 +25,11 @@ use super::{
 
 /// How long a worker may take from *submitting* to ARM's answer before somebody else may try (design §4).
 pub const LEASE: Duration = Duration::from_secs(3 * 60);
-/// How long a POST may take at most, the lease being longer: one that begins later than this before the lease's end could
-/// still be under way when somebody else posts.
+/// How long a call may take at most, lease and claim being longer: one that begins later than this before their end could
+/// still be under way when somebody else asks.
 pub const CALL: Duration = Duration::from_secs(2 * 60);
 /// How long a claimed look may take before somebody else may look.
-pub const CLAIM: Duration = Duration::from_secs(2 * 60);
+pub const CLAIM: Duration = Duration::from_secs(3 * 60);
 /// How long a queued message may be overdue before it counts as lost; doubled with every message sent again, up to 40
 /// minutes, since delays count as well and a rollout must not stand still for hours.
 pub const LOST_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -524,9 +524,16 @@ impl Refresh {
         Some(PastRefresh { version, rollout_id, generation, at: now, result })
     }
 
-    /// Whether the worker that took it may still post it at `now`: nobody else may before that call has ended.
-    pub fn may_be_posted(&self, now: Timestamp) -> bool {
-        matches!(self.state, RefreshState::Submitting { lease_until, .. } if now + CALL <= lease_until)
+    /// Whether the worker that took it may still ask ARM at `now`: nobody else may before that call has ended.
+    pub fn may_be_asked(&self, now: Timestamp) -> bool {
+        let taken_until = match self.state {
+            RefreshState::Submitting { lease_until, .. } => Some(lease_until),
+            RefreshState::Running { claimed_until, .. } | RefreshState::Verifying { claimed_until, .. } => {
+                claimed_until
+            }
+            _ => None,
+        };
+        taken_until.is_some_and(|until| now + CALL <= until)
     }
 
     /// Whether it has been put off for so long that it ends at the next time.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use permafresh::arm::simulator::{OnPoll, Reply};
 use permafresh::rollout::RolloutState;
-use permafresh::rollout::refresh::LEASE;
+use permafresh::rollout::refresh::{CLAIM, LEASE};
 use serde_json::json;
 
 use super::scene::{LOCK, Scene};
-use crate::faults::{Fault, Faults};
+use crate::faults::{Decision, Fault, Faults};
 use crate::world::{Options, invoke_message, invoke_timer};
 
 async fn one() -> Scene {
@@ -67,4 +67,32 @@ async fn a_wait_that_arm_named_is_kept_although_it_cannot_be_noted_for_the_subsc
     let other = scene.sound_handler();
     assert_eq!(scene.settle(&other, id).await, RolloutState::Completed);
     assert_eq!(scene.world.simulator.stats().impatient_polls, 0);
+}
+
+#[tokio::test]
+async fn a_handler_that_was_held_up_while_it_claimed_asks_for_nothing() {
+    let scene = one().await;
+    let faults = Faults::none();
+    let (slow, other) = (scene.handler(&faults), scene.sound_handler());
+    let id = scene.post_publish(&other).await;
+    scene.run_due(&other).await;
+    scene.world.advance(Duration::from_secs(15));
+    let mut claims = 0;
+    faults.follow(move |_, name| {
+        claims += u32::from(name == "save_refreshes");
+        (name != "save_refreshes" || claims != 1).then_some(Decision::Do)
+    });
+    let first = invoke_timer(&slow, "PollOperations", None);
+    tokio::pin!(first);
+    tokio::select! {
+        biased;
+        () = faults.parked() => {}
+        _ = &mut first => panic!("nothing was claimed"),
+    }
+    // So long that the claim is over before it is stored. The store takes it, since nobody else came meanwhile.
+    scene.world.advance(CLAIM);
+    faults.let_go();
+    assert!(first.await.is_success());
+    assert_eq!(scene.world.simulator.stats().polls, 0);
+    assert_eq!(scene.settle(&other, id).await, RolloutState::Completed);
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::store::Witness;
 use super::weather::SECRET;
 
-/// How long a worker may be held up with what it has taken before somebody else may take it: the shorter of the two.
-const TAKEN: Duration = Duration::from_secs(120);
+/// How long a worker may be held up with what it has taken before somebody else may take it.
+const TAKEN: Duration = Duration::from_secs(180);
 
 /// What ARM has answered and nobody has stored yet.
 #[derive(Debug)]

@@ -10,9 +10,9 @@ use permafresh::store::document::DocumentName;
 use permafresh::store::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use serde_json::Value;
 
-use super::{Faults, Kind};
+use super::{Decision, Faults, Kind};
 
-/// Looks on while rollouts and refreshes are written. `None` means that it was asked for and not done.
+/// Looks on while rollouts and refreshes are written. `None` means that who asked for it was not told that it is done.
 pub trait Witness: Send + Sync {
     fn saved_rollout(&self, rollout: &Versioned<Rollout>, saved: Option<&Saved>);
     fn inserted(&self, refreshes: &[Refresh], inserted: Option<&usize>);
@@ -59,7 +59,13 @@ impl FaultyStore {
             }
             done
         };
-        self.faults.in_turn(name, self.faults.act(decision, work, unavailable)).await
+        let done = self.faults.in_turn(name, self.faults.act(decision, work, unavailable)).await;
+        if let Some(witness) = witness
+            && decision == Decision::DoAndFail
+        {
+            see(witness, None);
+        }
+        done
     }
 }
 
