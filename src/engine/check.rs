@@ -1,8 +1,6 @@
 //! The check of one deployment: reads the application from ARM and brings the registry up to date. ARM's answer decides,
 //! not what a notification said (design §2).
 
-use std::time::Duration;
-
 use tracing::{info, warn};
 
 use super::{Engine, EngineError};
@@ -57,12 +55,13 @@ fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Optio
     }
     let held_back = matches!(answer, ReadAnswer::Unreadable { error, .. } if error.is_held_back());
     let looks = deployment.check.as_ref().map_or(0, |check| check.looks) + u32::from(!held_back);
+    let seemed_gone = deployment.check.as_ref().is_some_and(|check| check.seems_gone);
     let next = match answer {
         // It was said to be going, and ARM may not show it yet.
         ReadAnswer::Ready | ReadAnswer::Broken { .. } if was_leaving => Some(SECOND_LOOK),
         ReadAnswer::Ready | ReadAnswer::Broken { .. } => None,
         ReadAnswer::Busy { .. } | ReadAnswer::Deleting => Some(SECOND_LOOK),
-        ReadAnswer::NotFound if looks > 1 || says_deleted(deployment) => {
+        ReadAnswer::NotFound if seemed_gone || says_deleted(deployment) => {
             deployment.gone_since.get_or_insert(now);
             deployment.provisioning_state = Some("Deleted".to_owned());
             deployment.state_is_claimed = false;
@@ -74,16 +73,15 @@ fn conclude(deployment: &mut Deployment, answer: &ReadAnswer, application: Optio
             Some(RetryPolicy::POST.wait(looks.max(1), *wait, deployment.key.as_str()))
         }
     };
-    match next.filter(|_| looks < CHECK_LOOKS) {
-        Some(wait) => look_again(deployment, now, wait, looks),
-        None => deployment.check = None,
-    }
-}
-
-fn look_again(deployment: &mut Deployment, now: Timestamp, wait: Duration, looks: u32) {
-    if let Some(check) = &mut deployment.check {
-        check.due = now + wait;
-        check.looks = looks;
+    // That it is gone takes two words in a row, and is always asked to its end.
+    let is_missing = *answer == ReadAnswer::NotFound || held_back && seemed_gone;
+    match (next.filter(|_| looks < CHECK_LOOKS || is_missing), &mut deployment.check) {
+        (Some(wait), Some(check)) => {
+            check.due = now + wait;
+            check.looks = looks;
+            check.seems_gone = is_missing || was_leaving;
+        }
+        _ => deployment.check = None,
     }
 }
 

@@ -89,6 +89,9 @@ pub struct Check {
     pub looks: u32,
     /// Grows with every message sent for a check of this deployment: part of its id.
     pub message: u32,
+    /// Whether the one before the next look was told that it is gone, by ARM or by a notification; a second word is asked for.
+    #[serde(default)]
+    pub seems_gone: bool,
 }
 
 /// A version that a refresh brought.
@@ -278,7 +281,7 @@ impl Deployment {
     /// Asks for a look at ARM at `due`; a check that is under way starts over.
     pub fn ask_check(&mut self, due: Timestamp) {
         let message = self.check.as_ref().map_or(0, |check| check.message) + 1;
-        self.check = Some(Check { due, looks: 0, message });
+        self.check = Some(Check { due, looks: 0, message, seems_gone: false });
     }
 
     /// The id of the message for the check that is under way.

@@ -371,6 +371,25 @@ async fn an_application_that_arm_does_not_find_is_looked_for_twice_unless_its_de
 }
 
 #[tokio::test]
+async fn one_look_that_finds_nothing_is_not_enough_whatever_the_others_said() {
+    let unclear = || OnRead::Reply(Reply::html(500));
+    for looks in [vec![unclear(), not_found()], vec![not_found(), unclear(), not_found()]] {
+        let world = World::new().await;
+        in_arm(&world, "Succeeded");
+        let count = looks.len() as u64;
+        world.simulator.on_read(&application(0), looks);
+        notify(&world, &event(&world, "PUT", "Succeeded", SECOND, json!({}))).await;
+        for _ in 0..10 {
+            world.run_due().await;
+            world.advance(10 * MINUTE);
+        }
+        let read = known(&world).await;
+        assert_eq!((read.gone_since, read.check), (None, None));
+        assert_eq!(world.simulator.stats().reads, count + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_tombstone_is_kept_for_ninety_days_and_then_forgotten() {
     let world = World::new().await;
     world.deploy(2).await;

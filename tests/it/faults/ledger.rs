@@ -62,11 +62,17 @@ struct Book {
     rollouts: HashMap<RolloutId, Rollout>,
     refreshes: BTreeMap<(RolloutId, DeploymentKey), Refresh>,
     answers: HashMap<(DeploymentKey, Subject), Answer>,
+    /// Who heard ARM last, by subscription, and the subscriptions whose wait went down with whoever heard it.
+    heard_last: HashMap<String, usize>,
+    untold: HashSet<String>,
     /// Deployments that were planned as any other: there from the beginning, and never gone.
     settled: HashSet<DeploymentKey>,
     /// Rollouts that a person has told to go on in spite of what happened.
     waved_through: HashSet<RolloutId>,
+    /// Rollouts that did go on after they had stood still: whatever had failed by then is forgiven.
+    resumed: HashSet<RolloutId>,
     now_at_work: usize,
+    has_rested: HashSet<usize>,
     held_up: Duration,
     /// How far the clocks of handlers may be apart.
     skew: Duration,
@@ -86,9 +92,12 @@ impl Ledger {
         Arc::new(Self { simulator, book: Mutex::new(Book { skew, ..Book::default() }) })
     }
 
-    /// From here on this invocation is at work, which was held up for so long so far.
-    pub fn at_work(&self, invocation: usize, held_up: Duration) {
+    /// From here on this invocation is at work, which has rested or not, and was held up for so long so far.
+    pub fn at_work(&self, invocation: usize, has_rested: bool, held_up: Duration) {
         let mut book = self.up_to_date();
+        if has_rested {
+            book.has_rested.insert(invocation);
+        }
         (book.now_at_work, book.held_up) = (invocation, held_up);
     }
 
@@ -115,7 +124,11 @@ impl Ledger {
     /// An invocation has come to its end, or has died.
     pub fn ended(&self, invocation: usize, has_died: bool) {
         let mut book = self.up_to_date();
-        let Book { answers, problems, .. } = &mut *book;
+        let Book { answers, problems, heard_last, untold, .. } = &mut *book;
+        if has_died {
+            let heard = heard_last.iter().filter(|(_, heard_by)| **heard_by == invocation);
+            untold.extend(heard.map(|(subscription, _)| subscription.clone()));
+        }
         for answer in answers.values_mut().filter(|answer| answer.heard_by == invocation && !answer.is_lost) {
             if !has_died {
                 problems.push(format!("the answer to {:?} was not stored, and nothing went wrong", answer.to));
@@ -155,6 +168,15 @@ impl Ledger {
     }
 }
 
+/// Until when whoever has taken it has it.
+fn taken_until(refresh: &Refresh) -> Option<Timestamp> {
+    match refresh.state {
+        RefreshState::Submitting { lease_until, .. } => Some(lease_until),
+        RefreshState::Running { claimed_until, .. } => claimed_until,
+        _ => None,
+    }
+}
+
 impl Book {
     fn heard(&mut self, asked: Asked) {
         tracing::info!(
@@ -175,7 +197,10 @@ impl Book {
         if let Some(before) = before.filter(|_| !was_lost) {
             self.problems.push(format!("{of} although the answer to {:?} was not stored", before.to));
         }
-        if asked.early_by > self.skew && !was_lost && !self.clock_is_wrong {
+        let subscription = asked.application.subscription().to_owned();
+        let is_untold = self.untold.remove(&subscription);
+        self.heard_last.insert(subscription, heard_by);
+        if asked.early_by > self.skew && !was_lost && !is_untold && !self.clock_is_wrong {
             self.problems.push(format!("{of} came {:?} too early", asked.early_by));
         }
         if let Some(problem) = self.without_right(&asked, &key) {
@@ -197,16 +222,13 @@ impl Book {
             !matches!(refresh.state, RefreshState::Running { claimed_until: None, .. })
                 && Subject::of_taken(refresh) == Some(Subject::of(asked.what))
         };
-        let taken = of_it().find(is_claimed);
+        // Of another rollout there may be one that whoever had it has died with.
+        let taken = of_it().filter(is_claimed).max_by_key(|refresh| taken_until(refresh));
         let Some(taken) = taken else {
             // Who is hours ahead takes every lease for over: leases need clocks that agree to within their length.
             return (!self.clock_is_wrong).then(|| "nobody had taken it, by what is stored".to_owned());
         };
-        let until = match taken.state {
-            RefreshState::Submitting { lease_until, .. } => lease_until,
-            RefreshState::Running { claimed_until, .. } => claimed_until?,
-            _ => return None,
-        };
+        let until = taken_until(taken)?;
         if !still(until) {
             return Some(format!("who asked had it until {until} only"));
         }
@@ -227,7 +249,10 @@ impl Book {
             let (was, is) = (before.state.name(), refresh.state.name());
             self.problems.push(format!("{} had ended {was} and is {is}", refresh.application_id.name()));
         }
-        if let Some(answer) = subject.and_then(|subject| self.answers.remove(&(refresh.key.clone(), subject)))
+        // What is lost stays lost until it is asked for again, whatever is written meanwhile.
+        let told = subject.map(|subject| (refresh.key.clone(), subject));
+        if let Some(told) = told.filter(|told| self.answers.get(told).is_some_and(|answer| !answer.is_lost))
+            && let Some(answer) = self.answers.remove(&told)
             && let (Question::Post { operation: Some(number) }, RefreshState::Running { operation, .. }) =
                 (answer.to, &refresh.state)
             && !operation.url.expose().contains(&format!("/{number:08x}-"))
@@ -235,8 +260,11 @@ impl Book {
         {
             self.problems.push(format!("{} follows another operation than {number}", refresh.application_id.name()));
         }
+        let was_in_flight = self.refreshes.get(&at).is_some_and(|before| Standing::of(before).is_in_flight());
         self.refreshes.insert(at, refresh.clone());
-        self.check_places(refresh.rollout_id);
+        if Standing::of(refresh).is_in_flight() && !was_in_flight {
+            self.check_places(refresh.rollout_id);
+        }
     }
 
     fn check_places(&mut self, id: RolloutId) {
@@ -244,7 +272,8 @@ impl Book {
         let most = rollout.publish.strategy.max_in_flight.get();
         let members = self.refreshes.values().filter(|refresh| refresh.rollout_id == id);
         let in_flight = members.filter(|refresh| Standing::of(refresh).is_in_flight()).count() as u64;
-        if in_flight > most {
+        // Who rests between counting and releasing has counted too few: design §4 bounds them, it does not lock them.
+        if in_flight > most && !self.has_rested.contains(&self.now_at_work) {
             self.problems.push(format!("{in_flight} refreshes are on their way at once, and {most} may be"));
         }
     }
@@ -271,7 +300,7 @@ impl Book {
 
     /// A wave begins: what was before it has to be done, within its budget, and proven by its canaries.
     fn check_next_wave(&mut self, before: &Rollout, after: &Rollout) {
-        if after.wave <= before.wave || before.wave == 0 || self.waved_through.contains(&after.id) {
+        if after.wave <= before.wave || before.wave == 0 || self.resumed.contains(&after.id) {
             return;
         }
         let members: Vec<_> = self.refreshes.values().filter(|refresh| refresh.rollout_id == after.id).collect();
@@ -305,6 +334,11 @@ impl Witness for Ledger {
         let rollout = &rollout.value;
         tracing::info!("stored rollout {} wave {} {:?} {:?}", rollout.id, rollout.wave, rollout.state, rollout.walk);
         if let Some(before) = book.rollouts.get(&rollout.id).cloned() {
+            if matches!(before.state, RolloutState::Paused { .. } | RolloutState::Halted { .. })
+                && rollout.state == RolloutState::Running
+            {
+                book.resumed.insert(rollout.id);
+            }
             book.check_next_wave(&before, rollout);
             if before.state.is_ended() && !rollout.state.is_ended() && !book.waved_through.contains(&rollout.id) {
                 let why = rollout.state.name();
@@ -353,6 +387,10 @@ impl Witness for Ledger {
 
     fn not_noted(&self, key: &DeploymentKey) {
         self.up_to_date().lost(key);
+    }
+
+    fn not_told(&self, subscription: &str) {
+        self.up_to_date().untold.insert(subscription.to_owned());
     }
 }
 

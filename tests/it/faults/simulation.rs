@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use permafresh::arm::simulator::ApplicationSpec;
 use permafresh::queue::{Delivery, Queue};
-use permafresh::rollout::{ApplicationId, RolloutId, RolloutState, Standing, Tally};
+use permafresh::rollout::{ApplicationId, DeploymentKey, RolloutId, RolloutState, Standing, Tally};
 use serde_json::{Value, json};
 
 use super::ledger::Ledger;
@@ -57,6 +57,7 @@ struct Invocation {
     number: usize,
     work: Work,
     run: Pin<Box<dyn Future<Output = (StatusCode, String)>>>,
+    has_rested: bool,
     held_up: Duration,
 }
 
@@ -79,6 +80,8 @@ struct Simulation {
     ids: Vec<ApplicationId>,
     /// Those that were there before the first rollout and were never said to go.
     stayed: Vec<ApplicationId>,
+    /// Those of which ARM was told to say once that they are not there.
+    said_gone: BTreeSet<DeploymentKey>,
     elsewhere: String,
     hangs: bool,
     is_calm: bool,
@@ -162,6 +165,7 @@ impl Simulation {
             ledger,
             stayed: ids.clone(),
             ids,
+            said_gone: BTreeSet::new(),
             elsewhere,
             hangs,
             is_calm: false,
@@ -287,7 +291,13 @@ impl Simulation {
         let script = self.fate();
         let instance = &mut self.instances[at];
         instance.faults.follow(script);
-        let invocation = Invocation { number: self.invocations, work, run: Box::pin(run), held_up: Duration::ZERO };
+        let invocation = Invocation {
+            number: self.invocations,
+            work,
+            run: Box::pin(run),
+            has_rested: false,
+            held_up: Duration::ZERO,
+        };
         instance.busy = Some(invocation);
         self.drive(at).await
     }
@@ -338,12 +348,13 @@ impl Simulation {
         let instance = &mut self.instances[at];
         let invocation = instance.busy.as_mut()?;
         let number = invocation.number;
-        self.ledger.at_work(number, invocation.held_up);
+        self.ledger.at_work(number, invocation.has_rested, invocation.held_up);
         let faults = Arc::clone(&instance.faults);
         let done = tokio::select! {
             biased;
             () = faults.died() => None,
             () = faults.parked() => {
+                invocation.has_rested = true;
                 self.count("rests");
                 tracing::info!("invocation {number} rests");
                 return None;
@@ -383,7 +394,7 @@ impl Simulation {
     fn die(&mut self) {
         let at = self.chance.index(self.instances.len());
         if let Some(invocation) = self.instances[at].busy.take() {
-            self.ledger.at_work(invocation.number, invocation.held_up);
+            self.ledger.at_work(invocation.number, invocation.has_rested, invocation.held_up);
             drop(invocation.run);
             self.ledger.ended(invocation.number, true);
         }
@@ -445,7 +456,14 @@ impl Simulation {
             match chance.below(5) {
                 0..=1 => simulator.on_post(&id, [weather::on_post(chance, &self.elsewhere, self.hangs)]),
                 2..=3 => simulator.on_poll(&id, [weather::on_poll(chance, &self.elsewhere, self.hangs)]),
-                _ => simulator.on_read(&id, [weather::on_read(chance, self.hangs)]),
+                _ => {
+                    let on_read = weather::on_read(chance, self.hangs);
+                    // Said twice in a row it is believed.
+                    if weather::says_gone(&on_read) && !self.said_gone.insert(id.key()) {
+                        self.stayed.retain(|stayed| *stayed != id);
+                    }
+                    simulator.on_read(&id, [on_read]);
+                }
             }
         }
         match chance.below(20) {

@@ -19,6 +19,8 @@ pub trait Witness: Send + Sync {
     fn saved_refreshes(&self, refreshes: &[Versioned<Refresh>], saved: Option<&Vec<Saved>>);
     /// Something was not noted of this deployment on the way to its refresh.
     fn not_noted(&self, key: &DeploymentKey);
+    /// A wait that ARM named was not noted of this subscription.
+    fn not_told(&self, subscription: &str);
 }
 
 /// A store that goes wrong.
@@ -129,5 +131,6 @@ faulty_store! {
     Effect remove_rollout(rollout: &Versioned<Rollout>) -> Saved;
     Read forget_facts(claims: Timestamp, throttles: Timestamp, at_most: usize) -> usize;
     Read throttled_until(subscription: &str) -> Option<Timestamp>;
-    Effect throttle(subscription: &str, until: Timestamp) -> ();
+    Effect throttle(subscription: &str, until: Timestamp) -> (),
+        seen as |witness: &dyn Witness, (subscription, _), noted: Option<&()>| if noted.is_none() { witness.not_told(subscription) };
 }

@@ -144,6 +144,11 @@ pub fn on_read(chance: &mut Chance, hangs: bool) -> OnRead {
     }
 }
 
+/// Whether this says of an application that it is not there.
+pub fn says_gone(on_read: &OnRead) -> bool {
+    *on_read == OnRead::Reply(Reply::resource_not_found())
+}
+
 fn garbage(chance: &mut Chance) -> Reply {
     let body = match chance.below(7) {
         0 => String::new(),
