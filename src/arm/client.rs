@@ -1,8 +1,8 @@
 //! The calls to ARM. Infallible in type: whatever happens is an answer that the domain can decide on.
 //!
-//! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. What is repeated within a call: a 401
-//! that blames the token, once, with a new one; a refusal, once, as our app in the customer's tenant, where that is allowed.
-//! Nothing sleeps here: Retry-After is part of the answer.
+//! A call waits for its turn, goes out with a token, and is read by [`super::operation`]. What is repeated within a
+//! call: a 401 that blames the token, once, with a new one; a refusal, once, as our app in the customer's tenant, where
+//! that is allowed. Nothing sleeps here: Retry-After is part of the answer.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -233,16 +233,16 @@ impl ArmClient {
         self.shared.throttle.hold(subscription, Some(wait), self.shared.clock.now());
     }
 
-    /// Waits for one of the process's places for calls (`ARM_MAX_CONCURRENCY`), before any look that waits. Taken before the
-    /// last reading of the store, so that the POST follows that reading at once.
+    /// Waits for one of the process's places for calls (`ARM_MAX_CONCURRENCY`), before any look that waits. Taken
+    /// before the last reading of the store, so that the POST follows that reading at once.
     pub async fn admit_post(&self) -> Permit {
         self.shared.admission.admit(Class::Post).await
     }
 
     /// Brings the permissions of an application to those of `version` (contracts/arm.md §1.2).
     ///
-    /// `turn` is one of the process's places for calls ([`ArmClient::admit_post`]); `request_id` names this attempt to ARM:
-    /// the same attempt has to bring the same one.
+    /// `turn` is one of the process's places for calls ([`ArmClient::admit_post`]); `request_id` names this attempt to
+    /// ARM: the same attempt has to bring the same one.
     pub async fn refresh_permissions(
         &self,
         turn: Permit,
@@ -342,8 +342,8 @@ impl ArmClient {
         self.caller.token(&self.shared.scope).await.map(|token| Claims::of(&token))
     }
 
-    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along. Whoever holds
-    /// one of the places for calls asks from there, or all of them might wait for one more.
+    /// The tenant behind a subscription, which ARM names to anybody in its 401 (design §5). No token goes along.
+    /// Whoever holds one of the places for calls asks from there, or all of them might wait for one more.
     pub async fn tenant_of(&self, subscription: &str, place: Option<&Permit>) -> Looked<String> {
         let unclear = |code: &str, message: &str| {
             let error = RemoteError { status: None, code: code.to_owned(), message: message.to_owned() };
@@ -379,7 +379,8 @@ impl ArmClient {
         self.call_by(call, turn.map_or(Turn::Wanted, Turn::Given)).await
     }
 
-    /// A call of whoever may hold one of the places for calls: they make it from there, or all of them might wait for one more.
+    /// A call of whoever may hold one of the places for calls: they make it from there, or all of them might wait for
+    /// one more.
     pub(super) async fn call_from(&self, call: Call<'_>, place: Option<&Permit>) -> Outcome {
         self.call_by(call, if place.is_some() { Turn::Held } else { Turn::Wanted }).await
     }

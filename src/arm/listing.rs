@@ -1,7 +1,7 @@
 //! Lists, page by page: applications, and whatever else comes as `value` and `nextLink`.
 //!
-//! Follows `nextLink` as it is given, under the same rule about hosts as polling URLs, and only so far. A list that could not be
-//! read to its end says so: whoever removes what is not listed must look at [`Listing::end`].
+//! Follows `nextLink` as it is given, under the same rule about hosts as polling URLs, and only so far. A list that
+//! could not be read to its end says so: whoever removes what is not listed must look at [`Listing::end`].
 
 use std::collections::HashSet;
 use std::time::Duration;

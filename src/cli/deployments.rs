@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::client::{ApiClient, BodyFormat, ServiceArgs};
+use super::client::{ApiClient, BodyFormat, ClientError, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::output;
 use super::plain_text::{counted, plain, table};
+use super::{output, standing};
 use crate::functions::wire::api::DeploymentView;
 use crate::rollout::sighting::Discovery;
-use crate::rollout::{ApplicationId, DeploymentKey, Hold, Timestamp, Version};
+use crate::rollout::{ApplicationId, DeploymentKey, Timestamp, Version};
 
 const IMPORT_HELP: &str = "\
 Columns: applicationId (required), publisher, offer, plan, version, preview, tenantId,
@@ -60,6 +61,21 @@ pub enum DeploymentsCommand {
         /// Only those of this plan
         #[arg(long)]
         plan: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Which service.
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Show one deployment: what it has and should have, what its refreshes came to, and who has to act
+    #[command(
+        after_help = "Examples:\n  permafresh deployments show APPLICATION-ID\n  permafresh deployments show APPLICATION-ID --json | jq -r '.latestRefresh.error.message'"
+    )]
+    Show {
+        /// The deployment's key, or its application's resource id
+        #[arg(value_name = "KEY|APPLICATION-ID")]
+        deployment: DeploymentRef,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -171,6 +187,9 @@ pub enum DeploymentsCommand {
         /// How that is known
         #[arg(long, value_name = "TEXT")]
         why: Option<String>,
+        /// Print the deployment as JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -181,6 +200,9 @@ pub enum DeploymentsCommand {
         /// The deployment's key, or its application's resource id
         #[arg(value_name = "KEY|APPLICATION-ID")]
         deployment: DeploymentRef,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
         /// Which service.
         #[command(flatten)]
         service: ServiceArgs,
@@ -227,6 +249,16 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
             list(&ApiClient::new(&service)?, &wanted, json).await
         }
+        DeploymentsCommand::Show { deployment: DeploymentRef(key), json, service } => {
+            let action = "show the deployment";
+            let shown: Value = ApiClient::new(&service)?.get(action, &format!("/api/deployments/{key}")).await?;
+            if json {
+                output::print_json(&shown)?;
+                return Ok(Exit::Success);
+            }
+            output::print(&standing::standing(&understood(shown, action)?))?;
+            Ok(Exit::Success)
+        }
         DeploymentsCommand::Import { file, format, json, service } => {
             let format = format.or_else(|| by_extension(&file)).ok_or_else(|| {
                 Failure::new(
@@ -239,24 +271,25 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
         }
         DeploymentsCommand::Hold { deployment: DeploymentRef(key), why, until, json, service } => {
             let path = format!("/api/deployments/{key}/hold");
-            let body = serde_json::json!({"why": why, "until": until});
+            let body = json!({"why": why, "until": until});
             let held: Value = ApiClient::new(&service)?.post("hold the deployment", &path, &body).await?;
-            show(held, "hold the deployment", json, state)
+            changed(held, "hold the deployment", json, standing::state)
         }
         DeploymentsCommand::Release { deployment: DeploymentRef(key), why, json, service } => {
             let path = format!("/api/deployments/{key}/release");
-            let body = why.map_or_else(|| serde_json::json!({}), |why| serde_json::json!({"why": why}));
+            let body = why.map_or_else(|| json!({}), |why| json!({"why": why}));
             let released: Value = ApiClient::new(&service)?.post("release the deployment", &path, &body).await?;
-            show(released, "release the deployment", json, |_| "released".to_owned())
+            changed(released, "release the deployment", json, |_| "released".to_owned())
         }
-        DeploymentsCommand::Refreshed { deployment: DeploymentRef(key), version, why, service } => {
+        DeploymentsCommand::Refreshed { deployment: DeploymentRef(key), version, why, json, service } => {
             let path = format!("/api/deployments/{key}/refreshed");
-            let body = serde_json::json!({"version": version, "why": why});
-            let refreshed: DeploymentView =
-                ApiClient::new(&service)?.post("record the customer's run", &path, &body).await?;
-            let version = refreshed.applied.map(|applied| format!(" to {}", applied.version)).unwrap_or_default();
-            output::print(&format!("{}: refreshed{version} by the customer\n", refreshed.application_id))?;
-            Ok(Exit::Success)
+            let body = json!({"version": version, "why": why});
+            let action = "record the customer's run";
+            let refreshed: Value = ApiClient::new(&service)?.post(action, &path, &body).await?;
+            changed(refreshed, action, json, |view| {
+                let version = view.applied.as_ref().map(|applied| format!(" to {}", applied.version));
+                format!("refreshed{} by the customer", version.unwrap_or_default())
+            })
         }
         DeploymentsCommand::Export { file, format, publisher, offer, plan, service } => {
             let format = body_format(format.or_else(|| by_extension(&file)).unwrap_or(FileFormat::Csv));
@@ -270,9 +303,13 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             export(&ApiClient::new(&service)?, &file, format, &query).await
         }
         DeploymentsCommand::Sync { dry_run, json, service } => sync(&ApiClient::new(&service)?, dry_run, json).await,
-        DeploymentsCommand::Forget { deployment: DeploymentRef(key), service } => {
+        DeploymentsCommand::Forget { deployment: DeploymentRef(key), json, service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
-            output::say("forgotten");
+            if json {
+                output::print_json(&json!({"key": key, "forgotten": true}))?;
+            } else {
+                output::say("forgotten");
+            }
             Ok(Exit::Success)
         }
     }
@@ -306,8 +343,7 @@ async fn list(client: &ApiClient, wanted: &[(&str, Option<String>)], json: bool)
         output::say("no such deployment is known; import some with `permafresh deployments import`");
         return Ok(Exit::Success);
     }
-    let deployments: Vec<DeploymentView> = serde_json::from_value(Value::Array(values))
-        .map_err(|error| super::client::ClientError::Unreadable { action, reason: error.to_string() })?;
+    let deployments: Vec<DeploymentView> = understood(Value::Array(values), action)?;
     let rows: Vec<_> = deployments.iter().map(row).collect();
     output::print(&table(["APPLICATION", "PLAN", "REFRESHED TO", "STATE"], &rows))?;
     Ok(Exit::Success)
@@ -320,12 +356,12 @@ fn row(deployment: &DeploymentView) -> [String; 4] {
         deployment.application_id.to_string(),
         format!("{}/{}/{}{preview}", part(&deployment.publisher), part(&deployment.offer), part(&deployment.plan)),
         deployment.applied.as_ref().map_or_else(|| "-".to_owned(), |applied| applied.version.to_string()),
-        state(deployment),
+        standing::state(deployment),
     ]
 }
 
 /// A deployment that was changed: whole for a program, in a line for a person.
-fn show(
+fn changed(
     deployment: Value,
     action: &'static str,
     json: bool,
@@ -335,26 +371,14 @@ fn show(
         output::print_json(&deployment)?;
         return Ok(Exit::Success);
     }
-    let view: DeploymentView = serde_json::from_value(deployment)
-        .map_err(|error| super::client::ClientError::Unreadable { action, reason: error.to_string() })?;
+    let view: DeploymentView = understood(deployment, action)?;
     output::print(&format!("{}: {}\n", view.application_id, says(&view)))?;
     Ok(Exit::Success)
 }
 
-fn state(deployment: &DeploymentView) -> String {
-    let state = match &deployment.provisioning_state {
-        _ if deployment.gone_since.is_some() => "gone".to_owned(),
-        _ if !deployment.confirmed => "unconfirmed".to_owned(),
-        Some(state) => state.clone(),
-        None => "known".to_owned(),
-    };
-    match &deployment.hold {
-        Some(Hold { until: Some(until), why, .. }) => {
-            format!("on hold until {}: {}", until.format("%Y-%m-%d %H:%M:%SZ"), plain(why))
-        }
-        Some(Hold { until: None, why, .. }) => format!("on hold: {}", plain(why)),
-        None => state,
-    }
+/// An answer of the service as what it is of.
+fn understood<T: DeserializeOwned>(answer: Value, action: &'static str) -> Result<T, ClientError> {
+    serde_json::from_value(answer).map_err(|error| ClientError::Unreadable { action, reason: error.to_string() })
 }
 
 async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool) -> Result<Exit, Failure> {

@@ -1,7 +1,8 @@
 //! The command line (design §9): what people and scripts type, and nothing that the HTTP API could not do too.
 //!
-//! Help is the doc comments. Data goes to stdout, everything else to stderr; a failure ends with a hint. The commands of
-//! [`rollout`], [`deployments`], [`offers`] and [`publish`] talk to a service through [`client`]; [`local`] and [`handler`] are services.
+//! Help is the doc comments. Data goes to stdout, everything else to stderr; a failure ends with a hint. The commands
+//! of [`rollout`], [`deployments`], [`offers`] and [`publish`] talk to a service through [`client`]; [`local`] and
+//! [`handler`] are services.
 
 pub mod client;
 pub mod demo;
@@ -29,6 +30,7 @@ pub mod publish;
 pub mod repair;
 pub mod rollout;
 pub mod script_root;
+pub mod standing;
 pub mod summary;
 pub mod watch;
 mod wiring;
@@ -82,7 +84,7 @@ enum Command {
     /// List, show, watch and steer rollouts
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
-    /// List, import, export, look for, hold, release and forget deployments, and record customers' own refreshes
+    /// List, show, import, export, look for, hold, release and forget deployments, and record customers' own refreshes
     #[command(subcommand)]
     Deployments(deployments::DeploymentsCommand),
     /// Onboard customers by Azure Lighthouse: write, check and look at delegations
@@ -165,6 +167,33 @@ mod tests {
         for inner in command.get_subcommands() {
             leaves(inner, &path, into);
         }
+    }
+
+    /// Commands without `--json`, and why.
+    const NOT_FOR_PROGRAMS: [(&str, &str); 5] = [
+        (" permafresh demo", "a show for people; its service speaks the API"),
+        (" permafresh local", "a service: its one line is a contract, its log has --log-format json"),
+        (" permafresh handler", "a service, started by the Functions host"),
+        (" permafresh completions", "its output is a script of a shell"),
+        (" permafresh man", "it writes files and prints nothing"),
+    ];
+
+    /// Whether the output of a command can be read by a program: `--json`, or a `--format` that has it.
+    fn is_for_programs(command: &clap::Command) -> bool {
+        command.get_arguments().any(|argument| match argument.get_long() {
+            Some("json") => true,
+            Some("format") => argument.get_possible_values().iter().any(|value| value.get_name() == "json"),
+            _ => false,
+        })
+    }
+
+    #[test]
+    fn every_command_that_prints_a_result_prints_it_as_json_too() {
+        let mut commands = Vec::new();
+        leaves(&super::Cli::command(), "", &mut commands);
+        let without: Vec<_> =
+            commands.iter().filter(|(_, command)| !is_for_programs(command)).map(|(path, _)| path.as_str()).collect();
+        assert_eq!(without, NOT_FOR_PROGRAMS.map(|(path, _)| path));
     }
 
     #[test]

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::json;
 
 use super::failure::{Exit, Failure};
-use super::output::{print, say};
+use super::output::{print, print_json, say};
 use super::script_root::ScriptRoot;
 use binary::Binary;
 use contents::Package;
@@ -45,6 +46,9 @@ pub struct PackageArgs {
     /// Replace an earlier package
     #[arg(long)]
     force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Makes the package.
@@ -62,6 +66,13 @@ pub fn run(args: &PackageArgs) -> Result<Exit, Failure> {
     say(&format!("The binary {}", binary.needs));
     for warning in binary.needs.warnings() {
         say(&format!("warning: {warning}"));
+    }
+    if args.json {
+        let needs = binary.needs.to_string();
+        print_json(
+            &json!({"folder": written.folder, "zip": written.zip, "binary": needs, "warnings": binary.needs.warnings()}),
+        )?;
+        return Ok(Exit::Success);
     }
     print(&format!("{}\n{}\n", written.folder.display(), written.zip.display()))?;
     Ok(Exit::Success)

@@ -94,9 +94,9 @@ pub enum RolloutCommand {
     },
     /// Go back to an older version: the last good one, or a named one
     ///
-    /// Shows what it would do and asks. The last good version is the one that most deployments last succeeded with, besides
-    /// the version of the rollout that is named. The repair is a rollout of its own, with canaries and waves, and its version is
-    /// the wanted one then.
+    /// Shows what it would do and asks. The last good version is the one that most deployments last succeeded with,
+    /// besides the version of the rollout that is named. The repair is a rollout of its own, with canaries and waves,
+    /// and its version is the wanted one then.
     #[command(
         after_help = "Examples:\n  permafresh rollout repair latest --last-good --dry-run\n  permafresh rollout repair latest --last-good --yes --watch\n  permafresh rollout repair latest --version 1.3.2 --scope APPLICATION-ID"
     )]

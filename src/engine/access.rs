@@ -159,8 +159,8 @@ impl Engine {
         }
     }
 
-    /// Remembers with the deployment what `answer` says of the way of `refresh`, where that changes the order of its ways. `known`
-    /// is what was remembered of those that are `configured`. What is lost of this is learned again.
+    /// Remembers with the deployment what `answer` says of the way of `refresh`, where that changes the order of its
+    /// ways. `known` is what was remembered of those that are `configured`. What is lost of this is learned again.
     pub(super) async fn remember_way(
         &self,
         refresh: &Refresh,

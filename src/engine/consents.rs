@@ -126,8 +126,8 @@ impl Engine {
         Ok(token)
     }
 
-    /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at anew, and
-    /// what was asked for before stays asked for.
+    /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at
+    /// anew, and what was asked for before stays asked for.
     pub async fn want_consent(&self, tenant: &str, grants: &[Grant]) -> Result<CustomerConsent, EngineError> {
         let tenant = tenant.to_ascii_lowercase();
         for _ in 0..super::RACES {

@@ -1,15 +1,15 @@
 //! The engine: the only code that acts. Load, let the domain decide, call, save, send.
 //!
-//! It holds no policy: what an event means is in [`crate::rollout`]. It saves before it sends, so that a message lost in
-//! between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
-//! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted), `access` (by
-//! which way), `standstill` (when GDAP works for nobody),
-//! [`polling`] (operations are followed), [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person
-//! steps in), [`switch`] (stop and go), [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`,
-//! [`registry`] and [`check`] (which deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself
-//! shows), [`tenancy`] (whose subscriptions are), [`hand_overs`] (what customers ran themselves), [`jit`] (windows of
-//! access), [`watch`] (what Partner Center has published), [`vetting`] (whether that is
-//! worth a rollout) and [`lint`] (whether its actions are real).
+//! It holds no policy: what an event means is in [`crate::rollout`]. It saves before it sends, so that a message lost
+//! in between is found by [`Engine::tick`], and every step may run twice, at once or late with the same end. Read
+//! [`publish`] (a rollout begins), [`planning`] (its refreshes are written wave by wave), [`step`] (one is posted),
+//! `access` (by which way), `standstill` (when GDAP works for nobody), [`polling`] (operations are followed),
+//! [`upkeep`] (waves advance, what was lost is found), [`commands`] (a person steps in), [`switch`] (stop and go),
+//! [`audit`] (who did what), `telling` (the webhook), `dead_letters`, `retention`, [`registry`] and [`check`] (which
+//! deployments there are), [`joining`] (those that came late), [`sync`] (what Azure itself shows), [`tenancy`] (whose
+//! subscriptions are), [`hand_overs`] (what customers ran themselves), [`jit`] (windows of access), [`watch`] (what
+//! Partner Center has published), [`vetting`] (whether that is worth a rollout) and [`lint`] (whether its actions are
+//! real).
 
 mod access;
 pub mod audit;

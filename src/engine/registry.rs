@@ -9,9 +9,13 @@ use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
 use crate::rollout::joining::Joiner;
 use crate::rollout::{
-    ApplicationId, Deployment, DeploymentKey, Hold, MaintenanceWindow, Plan, Timestamp, WantedVersion,
+    ApplicationId, Deployment, DeploymentKey, HandOver, Hold, MaintenanceWindow, Plan, Refresh, Rollout, Timestamp,
+    Version, WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
+
+/// How many rollouts are looked through for the latest refresh of a deployment.
+const LOOKED_THROUGH: usize = 100;
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -283,6 +287,30 @@ impl Engine {
             }
         }
         Ok(plans)
+    }
+
+    /// The refresh of a deployment in the newest rollout that has one, with that rollout; looked for in the newest
+    /// [`LOOKED_THROUGH`] rollouts of all plans.
+    pub async fn latest_refresh(&self, deployment: &Deployment) -> Result<Option<(Rollout, Refresh)>, EngineError> {
+        let newest = self.store.rollouts(&PageRequest { continuation: None, top: LOOKED_THROUGH }).await?;
+        for rollout in newest.items {
+            if Some(&rollout.publish.plan) == deployment.plan.as_ref()
+                && let Some(refresh) = self.store.refresh(rollout.id, &deployment.key).await?
+            {
+                return Ok(Some((rollout, refresh.value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The version that the deployments of a plan should have, if any was named yet.
+    pub async fn wanted_version(&self, plan: &Plan) -> Result<Option<Version>, EngineError> {
+        Ok(self.wanted(plan).await?.value.version)
+    }
+
+    /// The command that brings a refresh's version to its deployment by hand.
+    pub fn by_hand(&self, refresh: &Refresh) -> HandOver {
+        HandOver::new(&refresh.application_id, refresh.version, None, &self.config.policy)
     }
 
     /// Deployments for a list.

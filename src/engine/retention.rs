@@ -1,6 +1,6 @@
-//! Retention: what is older than `RETENTION_DAYS` goes, a bounded piece at a time, so that no tick is held up: ended rollouts
-//! with their refreshes, courses and changes, claims, the audit list, and what throttles and queues remember. A deployment's last success is kept
-//! with the deployment, and stays.
+//! Retention: what is older than `RETENTION_DAYS` goes, a bounded piece at a time, so that no tick is held up: ended
+//! rollouts with their refreshes, courses and changes, claims, the audit list, and what throttles and queues remember.
+//! A deployment's last success is kept with the deployment, and stays.
 
 use std::sync::PoisonError;
 use std::time::Duration;

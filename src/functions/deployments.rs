@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::App;
-use super::wire::api::{DeploymentView, ImportResult, Page, Problem, RejectedRow};
+use super::wire::api::{DeploymentDetail, DeploymentView, ImportResult, Page, Problem, RejectedRow};
 use super::wire::caller::Caller;
 use super::wire::import::Rows;
 use super::wire::jit_view::JitView;
@@ -24,7 +24,7 @@ use crate::engine::hand_overs::RanError;
 use crate::engine::jit::JitRefused;
 use crate::engine::registry::Imported;
 use crate::engine::sync::SyncError;
-use crate::rollout::{Deployment, DeploymentKey, Hold, JitAccess, Plan, Timestamp};
+use crate::rollout::{Deployment, DeploymentKey, Hold, JitAccess, Plan, RefreshState, Timestamp};
 
 /// How many rows of an import are taken at once.
 const IMPORT_BATCH: usize = 1_000;
@@ -73,15 +73,27 @@ pub async fn list(
     Ok(Json(page).into_response())
 }
 
-/// `GET /api/deployments/{key}`.
+/// `GET /api/deployments/{key}`: the deployment, the version it should have, and what becomes of its latest refresh.
 pub async fn show(
     Extension(app): Extension<Arc<App>>,
     Path(key): Path<String>,
-) -> Result<Json<DeploymentView>, Problem> {
-    match app.engine.deployment(&parse_key(&key)?).await? {
-        Some(deployment) => Ok(Json(view(&app, &deployment.value))),
-        None => Err(problem::missing(format!("there is no deployment {key}"))),
-    }
+) -> Result<Json<DeploymentDetail>, Problem> {
+    let key = parse_key(&key)?;
+    let deployment = app.engine.deployment(&key).await?.ok_or_else(|| no_deployment(&key))?.value;
+    let wanted_version = match &deployment.plan {
+        Some(plan) => app.engine.wanted_version(plan).await?,
+        None => None,
+    };
+    let latest = app.engine.latest_refresh(&deployment).await?;
+    let failed = latest
+        .as_ref()
+        .filter(|(_, refresh)| matches!(refresh.state, RefreshState::Failed { .. } | RefreshState::TimedOut { .. }));
+    Ok(Json(DeploymentDetail {
+        by_hand: failed.map(|(_, refresh)| views::by_hand(app.engine.by_hand(refresh))),
+        latest_refresh: latest.as_ref().map(|(rollout, refresh)| views::latest_refresh(rollout, refresh)),
+        wanted_version,
+        deployment: view(&app, &deployment),
+    }))
 }
 
 /// One deployment; a hold that is over is not shown, and what is remembered only while it counts.

@@ -228,8 +228,9 @@ impl Deployment {
         openness::opens_at(&self.maintenance_windows, now)
     }
 
-    /// Notes how a refresh ended; whether that was news. The same end twice changes nothing, a success takes the place of
-    /// another end of the same try, and an older success does not take the place of a newer one. The last success of each version is forgotten last, since a repair looks for it.
+    /// Notes how a refresh ended; whether that was news. The same end twice changes nothing, a success takes the place
+    /// of another end of the same try, and an older success does not take the place of a newer one. The last success of
+    /// each version is forgotten last, since a repair looks for it.
     pub fn note_past(&mut self, past: &PastRefresh) -> bool {
         let is_known = |known: &PastRefresh| (known.rollout_id, known.generation) == (past.rollout_id, past.generation);
         match self.history.iter().position(is_known) {

@@ -2,9 +2,9 @@
 //!
 //! Pure: no I/O, no clock, no async, no tracing. Time, chance and settings are arguments. Read in this order:
 //! [`refresh`] (one deployment's state machine), [`lifecycle`] (the rollout around it), [`tally`] (what the rollout is
-//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached), [`jit`] (asking
-//! a customer for a window of access), [`retry`] (when to try again), [`joining`] (what becomes of those that come late),
-//! [`lint`] (are the published actions real).
+//! judged by), [`strategy`] (waves and budget), [`failure`] (who has to act), [`ways`] (how a deployment is reached),
+//! [`jit`] (asking a customer for a window of access), [`retry`] (when to try again), [`joining`] (what becomes of
+//! those that come late), [`lint`] (are the published actions real).
 
 pub mod advice;
 pub mod answer;

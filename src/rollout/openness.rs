@@ -4,6 +4,7 @@
 //! and it is a late joiner once the hold is over. A maintenance window only says *when*: its refresh waits, parked outside
 //! its wave, spends nothing, and is skipped where no window could be used for [`PATIENCE`].
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{Datelike, Days, NaiveTime, Timelike, Weekday};
@@ -114,6 +115,15 @@ impl From<MaintenanceWindow> for Written {
             duration: window.duration,
             utc_offset: (offset != 0).then(|| format!("{sign}{:02}:{:02}", offset / 60, offset % 60)),
         }
+    }
+}
+
+/// In words: `sat, sun 22:00 (+02:00) for 240 min`.
+impl fmt::Display for MaintenanceWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Written { days, start, duration, utc_offset } = self.clone().into();
+        let (days, zone, minutes) = (days.join(", "), utc_offset.as_deref().unwrap_or("UTC"), duration.as_secs() / 60);
+        write!(f, "{days} {start} ({zone}) for {minutes} min")
     }
 }
 

@@ -1,7 +1,8 @@
 //! Connections to Azure Storage and Service Bus, written as the Functions host reads them.
 //!
-//! A plain value is a connection string and wins; otherwise `NAME__…` settings name an identity (contracts/custom-handler.md §4).
-//! Refused: shared access signatures (they run out), entity paths, and plain http to another machine.
+//! A plain value is a connection string and wins; otherwise `NAME__…` settings name an identity
+//! (contracts/custom-handler.md §4). Refused: shared access signatures (they run out), entity paths, and plain http to
+//! another machine.
 
 use std::collections::BTreeMap;
 

@@ -74,7 +74,8 @@ pub fn open(path: &Path, schema: &Schema, access: Access) -> Result<Connection, 
     Ok(connection)
 }
 
-/// Makes the file if it is not there, readable by nobody else, since it holds signed URLs. SQLite gives its log the same rights.
+/// Makes the file if it is not there, readable by nobody else, since it holds signed URLs. SQLite gives its log the
+/// same rights.
 fn create(path: &PathBuf) -> Result<(), Failed> {
     if let Some(folder) = path.parent()
         && !folder.is_dir()

@@ -226,8 +226,8 @@ pub trait Store: Send + Sync + 'static {
     async fn remove_refreshes(&self, rollout: RolloutId, at_most: usize) -> Result<usize, StoreError>;
     /// Removes a rollout, guarded; its refreshes have to be gone.
     async fn remove_rollout(&self, rollout: &Versioned<Rollout>) -> Result<Saved, StoreError>;
-    /// Removes claims made before `claims` whose rollouts are not stored, and throttles that ended before `throttles`; at most so
-    /// many of each. How many. Looks at all of them, so it is for once a day.
+    /// Removes claims made before `claims` whose rollouts are not stored, and throttles that ended before `throttles`;
+    /// at most so many of each. How many. Looks at all of them, so it is for once a day.
     async fn forget_facts(&self, claims: Timestamp, throttles: Timestamp, at_most: usize) -> Result<usize, StoreError>;
 
     /// Sees to it that records which are overdue, though nothing would find them, are found by [`Store::due_refreshes`],

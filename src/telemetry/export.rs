@@ -1,8 +1,8 @@
 //! Spans and metrics to an OpenTelemetry collector (OTLP over HTTP), where `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
 //!
-//! Work never waits for it: spans are gathered in a bounded buffer and sent from a thread of its own; what does not fit, or
-//! cannot be sent, is dropped. Only our own spans go out, and of log lines only warnings and errors. Makes no HTTP client: it is
-//! lent one, when the first batch goes out.
+//! Work never waits for it: spans are gathered in a bounded buffer and sent from a thread of its own; what does not
+//! fit, or cannot be sent, is dropped. Only our own spans go out, and of log lines only warnings and errors. Makes no
+//! HTTP client: it is lent one, when the first batch goes out.
 
 use std::collections::HashMap;
 use std::fmt;

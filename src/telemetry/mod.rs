@@ -1,8 +1,8 @@
 //! Logs: who reads them, in which form (`lines`), on which stream; and [`export`] to a collector, where there is one.
 //!
 //! One name for one thing, in lines and spans: `rollout.id`, `rollout.state`, `deployment.key`, `application.id`,
-//! `subscription.id`, `refresh.attempt`, `refresh.state`, `refresh.version`, `invocation.id`, `http.route`, `trace.id`, `error.code`,
-//! `error.actor`, `delay_ms`. infra/queries.kql asks for them, and a test keeps it to what lines carry.
+//! `subscription.id`, `refresh.attempt`, `refresh.state`, `refresh.version`, `invocation.id`, `http.route`, `trace.id`,
+//! `error.code`, `error.actor`, `delay_ms`. infra/queries.kql asks for them, and a test keeps it to what lines carry.
 //!
 //! The Functions host makes an error of every line on stderr, or a warning of one that holds the word "warn"
 //! (contracts/custom-handler.md §1), so a handler writes there only what is one. At a terminal stdout belongs to data, so

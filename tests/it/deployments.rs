@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use axum::http::{Request, StatusCode};
-use permafresh::arm::simulator::ApplicationSpec;
+use permafresh::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply};
 use serde_json::{Value, json};
 
 use crate::world::{World, application, one_wave};
@@ -68,6 +68,36 @@ async fn json_rows_are_imported_and_shown_as_they_were_given() {
     });
     assert_eq!(first, expected);
     assert_eq!((&show(&world, 1).await["preview"], &show(&world, 2).await["preview"]), (&json!(true), &json!(false)));
+}
+
+#[tokio::test]
+async fn one_deployment_is_shown_with_the_wanted_version_and_what_becomes_of_its_latest_refresh() {
+    let world = World::new().await;
+    let ids = world.deploy(3).await;
+    let locked = OnPost::Accept(Acceptance::ending(Outcome::failed("ScopeLocked", "a lock")));
+    world.simulator.on_post(&ids[0], [locked]);
+    world.simulator.on_post(&ids[1], [OnPost::Reply(Reply::forbidden())]);
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    let version = world.rollout(id).await["version"].clone();
+    assert_eq!(show(&world, 2).await.get("latestRefresh"), None, "nothing is written of it yet");
+    world.settle(id, HOUR).await;
+    let [failed, handed_over, well] = [show(&world, 0).await, show(&world, 1).await, show(&world, 2).await];
+    for shown in [&failed, &handed_over, &well] {
+        let latest = &shown["latestRefresh"];
+        assert_eq!((&shown["wantedVersion"], &latest["version"]), (&version, &version), "{shown}");
+        assert_eq!((&latest["rolloutId"], &latest["rolloutState"]), (&json!(id), &json!("completed")), "{shown}");
+    }
+    let error = &failed["latestRefresh"]["error"];
+    assert_eq!(
+        (&error["actor"], &error["code"], &error["message"]),
+        (&json!("customer"), &json!("ScopeLocked"), &json!("a lock"))
+    );
+    let by_hand = failed["byHand"]["command"].as_str().unwrap();
+    assert!(by_hand.contains(&ids[0].name().to_string()) && by_hand.contains("targetVersion="), "{by_hand}");
+    assert!(handed_over["latestRefresh"]["command"].is_string() && handed_over.get("byHand").is_none());
+    assert_eq!((&well["latestRefresh"]["state"], well.get("byHand")), (&json!("succeeded"), None));
+    let list = world.get("/api/deployments").await;
+    assert!(list["value"].as_array().unwrap().iter().all(|one| one.get("latestRefresh").is_none()), "a list is quick");
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ mod scheduled_refresh;
 mod service_bus;
 mod sync;
 mod tables;
+mod tables_pages;
 mod tables_proxy;
 mod telemetry;
 mod telling;

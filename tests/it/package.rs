@@ -131,6 +131,11 @@ fn the_same_package_is_the_same_bytes() {
         assert!(said(&output).contains("warning: it is no Linux program for x86-64"), "{}", said(&output));
     }
     assert!(fs::read(one.with_extension("zip")).unwrap() == fs::read(two.with_extension("zip")).unwrap());
+    let three = folder.path().join("three");
+    let output = package(&[flag("--out"), &three, flag("--binary"), &binary, flag("--json")]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((json["folder"].as_str(), json["zip"].as_str()), (three.to_str(), three.with_extension("zip").to_str()));
+    assert_eq!(json["warnings"][0].as_str().map(|warning| warning.contains("x86-64")), Some(true), "{json}");
 }
 
 #[test]

@@ -180,6 +180,22 @@ fn spans_and_metrics_reach_a_collector_and_a_publish_is_the_parent_of_what_follo
         "permafresh.refreshes.ended",
     ];
     until("the metrics", || wanted.iter().all(|name| collector.metrics().contains(*name)).then_some(()));
+    // The gauge shows what is open, and only that: of a repair two are done, and Azure takes its time with the third.
+    let long = Acceptance { duration: Some(Duration::from_secs(3_600)), ..Acceptance::default() };
+    azure.simulator.on_post(&crate::local::service::application(1), [OnPost::Accept(long)]);
+    let body = json!({"publisher": "fabrikam", "offer": "ledger", "plan": "standard", "version": "1.4.0", "target": "live",
+        "purpose": "repair", "strategy": one_wave()});
+    let (status, repair) = service.call("POST", "/api/rollouts", Some(&body));
+    assert_eq!(status, 202, "{repair}");
+    let shows = |shown: &[(BTreeMap<String, String>, i64)]| -> BTreeMap<String, i64> {
+        let of_repair = shown.iter().filter(|(of, _)| repair["id"] == of["rollout.id"].as_str());
+        of_repair.filter(|(_, count)| *count > 0).map(|(of, count)| (of["refresh.state"].clone(), *count)).collect()
+    };
+    let expected = BTreeMap::from([("running".to_owned(), 1), ("succeeded".to_owned(), 2)]);
+    let last =
+        until("the gauge", || collector.gauge("permafresh.refreshes").pop().filter(|last| shows(last) == expected));
+    assert!(last.iter().all(|(of, _)| of["rollout.id"] != id), "{last:?}");
+
     let resource = collector.resource();
     assert_eq!(
         (resource["service.name"].as_str(), resource["deployment.environment.name"].as_str()),

@@ -4,6 +4,7 @@
 //! Checks no behaviour.
 
 mod bindings;
+mod documents;
 mod rust_source;
 
 use std::fs;

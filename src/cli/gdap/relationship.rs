@@ -1,6 +1,7 @@
 //! `permafresh gdap relationship …`: the life of a GDAP relationship.
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{SETTINGS, guid};
 use crate::access::gdap::Gdap;
@@ -21,6 +22,9 @@ pub enum RelationshipCommand {
     Offer {
         /// The relationship's id
         id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// List the relationships
     #[command(after_help = format!("Examples:\n  permafresh gdap relationship list --tenant TENANT --json\n\n{SETTINGS}"))]
@@ -43,6 +47,9 @@ pub enum RelationshipCommand {
         /// Role definition; may be given more than once [default: all of the relationship's]
         #[arg(long = "role", value_name = "ROLE", value_parser = guid)]
         roles: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// End a relationship
     #[command(after_help = format!("Examples:\n  permafresh gdap relationship end RELATIONSHIP --yes\n\n{SETTINGS}"))]
@@ -52,6 +59,9 @@ pub enum RelationshipCommand {
         /// End it, though customers cannot be reached through it any more
         #[arg(long)]
         yes: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -119,8 +129,12 @@ impl RelationshipCommand {
     pub(super) async fn run(self, gdap: &Gdap) -> Result<Exit, Failure> {
         match self {
             Self::Create(args) => return create(&args, gdap).await,
-            Self::Offer { id } => {
+            Self::Offer { id, json } => {
                 gdap.lock_for_approval(&id).await?;
+                if json {
+                    print_json(&json!({"id": id, "invitation": invitation(&id)}))?;
+                    return Ok(Exit::Success);
+                }
                 print(&format!("{}\n", invitation(&id)))?;
                 say("Send this to an administrator of the customer, who accepts it there within 90 days.");
             }
@@ -133,7 +147,7 @@ impl RelationshipCommand {
                     print(&table(["RELATIONSHIP", "CUSTOMER", "STATUS", "CONSENTS", "NAME"], &rows(&relationships)))?;
                 }
             }
-            Self::Assign { id, group, roles } => {
+            Self::Assign { id, group, roles, json } => {
                 let missing = || {
                     let error = anyhow::anyhow!("there is no GDAP relationship of this id");
                     Failure::new(error, "see `permafresh gdap relationship list`")
@@ -154,6 +168,13 @@ impl RelationshipCommand {
                 let own = relationship.access_details.unified_roles.into_iter().map(|role| role.role_definition_id);
                 let roles = if roles.is_empty() { own.collect() } else { roles };
                 let assignment = gdap.assign(&id, &group, &roles).await?;
+                if json {
+                    let (assigned, status) = (&assignment.id, &assignment.status);
+                    print_json(
+                        &json!({"id": assigned, "status": status, "relationshipId": id, "group": group, "roles": roles}),
+                    )?;
+                    return Ok(Exit::Success);
+                }
                 print(&format!(
                     "{} {}\n",
                     crate::cli::plain_text::plain(&assignment.id),
@@ -164,9 +185,13 @@ impl RelationshipCommand {
                 let error = anyhow::anyhow!("ending a relationship takes your access to the customer away");
                 return Err(Failure::new(error, "say --yes if that is meant").exit(Exit::Usage));
             }
-            Self::End { id, yes: true } => {
+            Self::End { id, yes: true, json } => {
                 gdap.terminate(&id).await?;
-                say("The relationship is being ended.");
+                if json {
+                    print_json(&json!({"id": id, "ending": true}))?;
+                } else {
+                    say("The relationship is being ended.");
+                }
             }
         }
         Ok(Exit::Success)

@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use clap::Args;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -18,7 +19,7 @@ use super::SETTINGS;
 use crate::access::gdap::sign_in::{SignIn, SignInError, scope};
 use crate::access::gdap::{Gdap, GdapError};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::say;
+use crate::cli::output::{print_json, say};
 use crate::cli::plain_text::counted;
 use crate::engine::Engine;
 
@@ -46,6 +47,9 @@ pub struct SignInArgs {
     /// How long to wait for the browser, in seconds
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=3_600), value_name = "SECONDS")]
     timeout: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Waits for the browser, and keeps what it brings.
@@ -90,6 +94,9 @@ pub async fn run(args: &SignInArgs, engine: &Engine, gdap: &Gdap) -> Result<Exit
     let resumed = engine.resume_consents().await?;
     if resumed > 0 {
         say(&format!("{} that had stood still for want of it go on.", counted(resumed as u64, "customer")));
+    }
+    if args.json {
+        print_json(&json!({"user": user, "resumedCustomers": resumed}))?;
     }
     Ok(Exit::Success)
 }

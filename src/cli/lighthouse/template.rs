@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::guid;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{print, say};
+use crate::cli::output::{print, print_json, say};
 use crate::cli::plain_text::plain;
 use crate::lighthouse::template::{Options, Principal, Scope, Support, write};
 use crate::lighthouse::{Batch, Context, Document, Finding, Severity, judge};
@@ -91,6 +92,9 @@ pub struct TemplateArgs {
     /// Replace files that are there
     #[arg(long)]
     force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is delegated.
@@ -182,6 +186,10 @@ pub fn run(args: TemplateArgs) -> Result<Exit, Failure> {
         say("and is asked for the resource group (or adds: --parameters resourceGroup=NAME).");
     }
     say("Then look: permafresh lighthouse check SUBSCRIPTION_OR_APPLICATION_ID");
+    if args.json {
+        print_json(&json!({"template": args.out, "parameters": parameters}))?;
+        return Ok(Exit::Success);
+    }
     print(&format!("{}\n{}\n", args.out.display(), parameters.display()))?;
     Ok(Exit::Success)
 }

@@ -1,8 +1,9 @@
 //! Domain records in the shapes of the API.
 
 use super::api::{
-    self, AppliedView, AuditView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion, HeldByView,
-    LastGoodView, PastView, RefreshView, RefreshWord, ResultView, RolloutView, RolloutWord, WaysView,
+    self, AppliedView, AuditView, CommandView, DeploymentView, DryRunCall, DryRunSkip, ErrorView, GoodVersion,
+    HeldByView, LastGoodView, LatestRefreshView, PastView, RefreshView, RefreshWord, ResultView, RolloutView,
+    RolloutWord, WaysView,
 };
 use crate::engine::audit::{AuditEntry, Outcome};
 use crate::engine::dry_run::DryRun;
@@ -27,15 +28,7 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
         target: publish.target,
         audience: publish.audience,
         purpose: publish.purpose,
-        state: match rollout.state {
-            RolloutState::Waiting { .. } => RolloutWord::Waiting,
-            RolloutState::Planning => RolloutWord::Planning,
-            RolloutState::Running => RolloutWord::Running,
-            RolloutState::Paused { .. } => RolloutWord::Paused,
-            RolloutState::Halted { .. } => RolloutWord::Halted,
-            RolloutState::Completed => RolloutWord::Completed,
-            RolloutState::Canceled { .. } => RolloutWord::Canceled,
-        },
+        state: rollout_word(&rollout.state),
         why: rollout.state.why(),
         held_by: Vec::new(),
         lint: rollout.lint.as_ref().map(|lint| lint.findings.clone()).unwrap_or_default(),
@@ -47,6 +40,32 @@ pub fn rollout(rollout: &Rollout, tally: &Tally) -> RolloutView {
         changes: None,
         changed: rollout.changed,
     }
+}
+
+fn rollout_word(state: &RolloutState) -> RolloutWord {
+    match state {
+        RolloutState::Waiting { .. } => RolloutWord::Waiting,
+        RolloutState::Planning => RolloutWord::Planning,
+        RolloutState::Running => RolloutWord::Running,
+        RolloutState::Paused { .. } => RolloutWord::Paused,
+        RolloutState::Halted { .. } => RolloutWord::Halted,
+        RolloutState::Completed => RolloutWord::Completed,
+        RolloutState::Canceled { .. } => RolloutWord::Canceled,
+    }
+}
+
+/// A deployment's latest refresh, with where its rollout stands.
+pub fn latest_refresh(rollout: &Rollout, refresh: &Refresh) -> LatestRefreshView {
+    LatestRefreshView {
+        rollout_id: rollout.id,
+        rollout_state: rollout_word(&rollout.state),
+        refresh: self::refresh(refresh),
+    }
+}
+
+/// A command for a person.
+pub fn by_hand(command: HandOver) -> CommandView {
+    CommandView { command: command.bash, command_powershell: command.powershell }
 }
 
 /// One refresh.

@@ -90,6 +90,32 @@ fn deployments_are_listed_by_offer_and_plan() {
 }
 
 #[test]
+fn one_deployment_is_shown_with_who_has_to_act_and_the_next_command() {
+    let shown = json!({"key": "ab".repeat(32), "applicationId": APPLICATION, "publisher": "fabrikam", "offer": "ledger",
+        "plan": "standard", "preview": false, "confirmed": true, "provisioningState": "Succeeded", "version": "1.3.0",
+        "location": "westeurope", "wantedVersion": "1.5.0",
+        "applied": {"version": "1.4.0", "rolloutId": ROLLOUT, "at": "2026-01-02T03:00:00Z"},
+        "maintenanceWindows": [{"days": ["sat"], "start": "22:00", "duration": "PT4H", "utcOffset": "+02:00"}],
+        "ways": {"worked": "publisher", "refused": [
+            {"way": "gdap", "code": "AADSTS650051", "message": "no consent", "at": "2026-01-02T03:00:00Z"}]},
+        "history": [
+            {"version": "1.4.0", "rolloutId": ROLLOUT, "at": "2026-01-02T03:00:00Z", "result": "succeeded", "verified": true},
+            {"version": "1.5.0", "rolloutId": ROLLOUT, "at": "2026-02-02T03:00:00Z", "result": "failed", "code": "ScopeLocked"}],
+        "latestRefresh": {"rolloutId": ROLLOUT, "rolloutState": "completed", "applicationId": APPLICATION,
+            "state": "failed", "version": "1.5.0", "way": "publisher", "attempts": 3, "polls": 2, "correlationId": "c-1",
+            "error": {"actor": "customer", "code": "ScopeLocked", "message": "a lock\u{1b}[2J"}},
+        "byHand": {"command": "az rest --url 'x'", "commandPowerShell": "az rest --url x"},
+        "createdAt": "2026-01-02T03:00:00Z", "updatedAt": "2026-01-02T03:00:00Z"});
+    let service = Service::start(move |_, _| ok(shown.clone()));
+    insta::assert_snapshot!("deployments_show", service.run(&["deployments", "show", APPLICATION]).shown());
+    let json = service.run(&["deployments", "show", APPLICATION, "--json"]);
+    let said: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((json.code, &said["byHand"]["commandPowerShell"]), (0, &json!("az rest --url x")));
+    let id: permafresh::rollout::ApplicationId = APPLICATION.parse().unwrap();
+    assert_eq!(service.paths()[0], format!("GET /api/deployments/{}", id.key()));
+}
+
+#[test]
 fn a_deployment_is_forgotten_by_its_key_or_its_id() {
     let service = Service::start(|_, _| (204, "application/json", String::new()));
     let id: permafresh::rollout::ApplicationId = APPLICATION.parse().unwrap();
@@ -97,8 +123,10 @@ fn a_deployment_is_forgotten_by_its_key_or_its_id() {
     for name in [APPLICATION, &APPLICATION.to_uppercase(), &key] {
         assert_eq!(service.run(&["deployments", "forget", name]).code, 0);
     }
+    let json: Value = serde_json::from_str(&service.run(&["deployments", "forget", &key, "--json"]).out).unwrap();
+    assert_eq!(json, json!({"key": key, "forgotten": true}));
     let path = format!("DELETE /api/deployments/{key}");
-    assert_eq!(service.paths(), [path.clone(), path.clone(), path]);
+    assert_eq!(service.paths(), [path.clone(), path.clone(), path.clone(), path]);
 }
 
 #[test]
@@ -139,6 +167,7 @@ fn everything_is_stopped_and_started_and_a_deployment_held_from_the_terminal() {
         (&["start", "--json"], "heldBy"),
         (&["deployments", "hold", APPLICATION, "--why", "freeze", "--json"], "applicationId"),
         (&["deployments", "release", APPLICATION, "--json"], "applicationId"),
+        (&["deployments", "refreshed", APPLICATION, "--json"], "applicationId"),
     ] {
         let run = service.run(arguments);
         let json: Value = serde_json::from_str(&run.out).unwrap();

@@ -46,6 +46,9 @@ fn a_template_is_written_with_its_parameters_and_is_valid() {
     let forced = template(folder.path(), &[&arguments[..], &["--force"]].concat());
     assert_eq!(forced.code, 0);
     assert_eq!(fs::read_to_string(folder.path().join(files[0])).unwrap(), written, "the same bytes");
+    let json = template(folder.path(), &[&arguments[..], &["--force", "--json"]].concat());
+    let said: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(said, serde_json::json!({"template": files[0], "parameters": files[1]}));
 }
 
 #[test]

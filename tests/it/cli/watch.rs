@@ -1,11 +1,15 @@
 //! `permafresh rollout watch`: for people and for programs.
 
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use super::service::{Service, ok, problem};
 use super::{ROLLOUT, empty_page, failed_refresh, rollout};
+#[cfg(target_os = "linux")]
+use super::{Run, run};
 
 #[test]
 fn watching_shows_progress_survives_a_restart_and_ends_with_who_has_to_act() {
@@ -86,4 +90,38 @@ fn a_program_gets_one_object_a_line_and_each_failure_once() {
 fn without_a_terminal_failures_and_waves_come_as_plain_lines() {
     let run = course().run(&["rollout", "watch", ROLLOUT, "--interval-ms", "50"]);
     insta::assert_snapshot!("watch_lines", run.shown());
+}
+
+/// A command at a terminal of 100 columns, as util-linux makes one; what it draws, in the order of drawing.
+#[cfg(target_os = "linux")]
+fn at_a_terminal(service: &Service, arguments: &[&str]) -> Run {
+    let command = service.command(arguments);
+    let words: Vec<_> =
+        [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_str().unwrap()).collect();
+    assert!(words.iter().all(|word| !word.contains([' ', '\''])), "{words:?}");
+    let mut terminal = Command::new("script");
+    let typed = format!("stty cols 100 rows 40; exec {}", words.join(" "));
+    terminal.args(["--quiet", "--return", "--command", &typed, "/dev/null"]);
+    terminal.env_clear().env("PATH", "/usr/bin:/bin").env("SHELL", "/bin/sh").env("TERM", "xterm").stdin(Stdio::null());
+    terminal.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    run(terminal)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn at_a_terminal_a_bar_is_drawn_and_redrawn_and_only_failures_waves_and_the_summary_stay() {
+    let shown = at_a_terminal(&course(), &["rollout", "watch", ROLLOUT, "--interval-ms", "200"]);
+    assert_eq!(shown.code, 3, "{}", shown.shown());
+    let drawn = shown.out.replace("\r\n", "\n");
+    // Redrawn in its place: back to the beginning of the line, which is cleared.
+    let bars: Vec<_> = drawn.split('\r').filter(|piece| piece.contains("/3  running, wave ")).collect();
+    assert!(bars.len() >= 2, "{drawn:?}");
+    assert!(bars.iter().all(|bar| bar.contains("\u{1b}[2K") && !bar.contains('\n')), "{bars:?}");
+    assert!(bars.iter().any(|bar| bar.contains("0/3  running, wave 1 of 3; 3 running, 0 failed")), "{bars:?}");
+    assert!(drawn.contains("2/3  running, wave 2 of 3; 1 running, 1 failed"), "{drawn:?}");
+    // What stays has a line of its own; the plain lines of those without a terminal are not there.
+    let stays = |text: &str| drawn.lines().filter(|line| line.contains(text)).count();
+    assert_eq!((stays("  wave 1 of 3 done: "), stays("failed: /subscriptions/")), (1, 1), "{drawn:?}");
+    assert_eq!(stays("running, wave 1 of 3: "), 0, "{drawn:?}");
+    assert!(drawn.contains("Who has to act"), "{drawn:?}");
 }

@@ -32,7 +32,7 @@ fn output(ended: &processes::Ended) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sign_in_goes_straight_into_the_vault_and_is_never_shown() {
     let (scene, home) = (Scene::new().await, Home::new());
-    let mut running = Running::start(command(&home, &scene, &["gdap", "sign-in"]));
+    let mut running = Running::start(command(&home, &scene, &["gdap", "sign-in", "--json"]));
     let url = running.until("the address", |_, err| {
         let line = err.lines().find(|line| line.trim().starts_with("http"))?;
         Some(line.trim().to_owned())
@@ -53,6 +53,8 @@ async fn a_sign_in_goes_straight_into_the_vault_and_is_never_shown() {
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", output(&ended));
 
+    let said: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(said, serde_json::json!({"user": "obo@fabrikam.example", "resumedCustomers": 0}));
     let versions = scene.simulator.versions();
     assert_eq!(versions.iter().map(|version| version.enabled).collect::<Vec<_>>(), [false, true]);
     assert_eq!(versions[1].tags["user"], "obo@fabrikam.example");
@@ -123,6 +125,21 @@ async fn customers_consent_relationships_live_and_the_one_day_one_ends() {
     assert_eq!(code, 0);
     assert!(!out.contains("s3cr3t"), "{out}");
     assert_eq!(run(&["gdap", "relationship", "end", "mine"]).0, 2);
+
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let (code, out, err) = run(arguments);
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let group = "7a7b7c7d-1111-4222-9333-0a0b0c0d0e0f";
+    let assigned = json(&["gdap", "relationship", "assign", "mine", "--group", group, "--json"]);
+    assert_eq!((&assigned["relationshipId"], &assigned["group"]), (&"mine".into(), &group.into()), "{assigned}");
+    let ended = json(&["gdap", "relationship", "end", "mine", "--yes", "--json"]);
+    assert_eq!(ended, serde_json::json!({"id": "mine", "ending": true}));
+    let made = json(&["gdap", "relationship", "create", "--name", "Later", "--tenant", TENANT, "--json"]);
+    let id = made["id"].as_str().unwrap();
+    let offered = json(&["gdap", "relationship", "offer", id, "--json"]);
+    assert!(offered["invitation"].as_str().unwrap().ends_with(id), "{offered}");
     let bad = ["gdap", "relationship", "create", "--name", "x", "--duration", "P9Y"];
     let (code, _, err) = run(&bad);
     assert!(code == 2 && err.contains("duration"), "{err}");

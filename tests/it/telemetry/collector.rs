@@ -11,6 +11,7 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use prost::Message as _;
 
 use crate::local::service::Azure;
@@ -71,6 +72,26 @@ impl Collector {
             self.bodies("/v1/metrics").into_iter().map(|body| ExportMetricsServiceRequest::decode(body).unwrap());
         let scopes = requests.flat_map(|request| request.resource_metrics).flat_map(|of| of.scope_metrics);
         scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name).collect()
+    }
+
+    /// What a gauge showed in each export, one after the other.
+    pub fn gauge(&self, name: &str) -> Vec<Vec<(BTreeMap<String, String>, i64)>> {
+        let requests =
+            self.bodies("/v1/metrics").into_iter().map(|body| ExportMetricsServiceRequest::decode(body).unwrap());
+        let exports = requests.map(|request| {
+            let scopes = request.resource_metrics.into_iter().flat_map(|of| of.scope_metrics);
+            let metrics = scopes.flat_map(|scope| scope.metrics).filter(|metric| metric.name == name);
+            let points = metrics.flat_map(|metric| match metric.data {
+                Some(metric::Data::Gauge(gauge)) => gauge.data_points,
+                other => panic!("{name} is no gauge: {other:?}"),
+            });
+            let value = |value| match value {
+                Some(number_data_point::Value::AsInt(number)) => number,
+                other => panic!("{name} counts whole things: {other:?}"),
+            };
+            points.map(|point| (read(point.attributes), value(point.value))).collect()
+        });
+        exports.collect()
     }
 
     pub fn headers(&self) -> Vec<HeaderMap> {

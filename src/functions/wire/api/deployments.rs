@@ -6,12 +6,12 @@ use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{RefreshWord, RefusalView};
+use super::{RefreshView, RefreshWord, RefusalView, RolloutWord};
 use crate::rollout::{
     ApplicationId, DeploymentKey, Hold, JitTerms, MaintenanceWindow, RolloutId, Timestamp, Version, Way,
 };
 
-/// One deployment: `GET /api/deployments/{key}`, and an item of `GET /api/deployments`.
+/// One deployment: an item of `GET /api/deployments`, and the first part of `GET /api/deployments/{key}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentView {
@@ -78,6 +78,48 @@ pub struct DeploymentView {
     pub created_at: Timestamp,
     /// When anything about it last changed.
     pub updated_at: Timestamp,
+}
+
+/// One deployment in full: `GET /api/deployments/{key}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentDetail {
+    /// The deployment.
+    #[serde(flatten)]
+    pub deployment: DeploymentView,
+    /// The version that the deployments of its plan should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_version: Option<Version>,
+    /// What becomes of it in the newest rollout that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_refresh: Option<LatestRefreshView>,
+    /// What does by hand what that refresh failed to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<CommandView>,
+}
+
+/// A refresh, and the rollout that it belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LatestRefreshView {
+    /// The rollout.
+    pub rollout_id: RolloutId,
+    /// Where that stands.
+    pub rollout_state: RolloutWord,
+    /// The refresh.
+    #[serde(flatten)]
+    pub refresh: RefreshView,
+}
+
+/// A command for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandView {
+    /// Quoted for bash.
+    pub command: String,
+    /// Quoted for PowerShell.
+    #[serde(rename = "commandPowerShell")]
+    pub command_powershell: String,
 }
 
 /// A version that a refresh brought.
