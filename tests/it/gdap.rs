@@ -3,6 +3,7 @@
 
 mod consent;
 mod renewal;
+mod replacing;
 pub mod scene;
 mod secrecy;
 mod sign_in;

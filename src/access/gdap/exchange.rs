@@ -46,6 +46,8 @@ pub struct Tokens {
     /// Seconds.
     #[serde(deserialize_with = "seconds")]
     pub expires_in: u64,
+    /// What it admits to, with spaces between, where Entra says so.
+    pub scope: Option<String>,
     /// The replacement, where `offline_access` was asked for.
     pub refresh_token: Option<String>,
     /// Who signed in, where `openid` was asked for.
@@ -57,6 +59,17 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
     let value = serde_json::Value::deserialize(deserializer)?;
     let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
     number.ok_or_else(|| serde::de::Error::custom("no number of seconds"))
+}
+
+impl Tokens {
+    /// Whether the access token is of no use for one of `names` (permissions, commas between), as far as Entra says.
+    pub fn lacks_any_of(&self, names: &str) -> bool {
+        let Some(scope) = &self.scope else { return false };
+        // The newer endpoint puts the resource before the name, the older one does not.
+        let given: Vec<_> = scope.split_whitespace().map(|name| name.rsplit('/').next().unwrap_or(name)).collect();
+        let is_given = |name: &str| given.iter().any(|given| given.eq_ignore_ascii_case(name));
+        names.split(',').map(str::trim).any(|name| !name.is_empty() && !is_given(name))
+    }
 }
 
 impl fmt::Debug for Tokens {

@@ -25,6 +25,7 @@ fn kind(error: &GdapError) -> &'static str {
         GdapError::NeedsConsent { .. } => "consent",
         GdapError::NeedsAdministrator { .. } => "administrator",
         GdapError::ServicePrincipalMissing { .. } => "service principal",
+        GdapError::ConsentLacks { .. } => "lacks",
         GdapError::CustomerPolicy { .. } => "policy",
         GdapError::NoRelationship { .. } => "relationship",
         GdapError::SignInAgain { .. } => "sign in",
