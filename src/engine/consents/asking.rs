@@ -21,6 +21,9 @@ use crate::store::{Saved, Versioned};
 /// How long one worker has a replacement for itself: longer than its calls may take.
 pub const LEASE: Duration = Duration::from_secs(5 * 60);
 
+/// From which attempt on a consent that proves to be another one than was asked for is withdrawn once more.
+const PATIENCE: u32 = 3;
+
 /// How far the replacement of a consent by another one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,6 +79,14 @@ impl Engine {
             return self.replace(gdap, known).await;
         }
         let ids = RequestIds { request: request_id, correlation: correlation_id };
+        // Who may withdraw works alone: what another one asks for meanwhile would land between the two halves.
+        let known = match replacing {
+            None => known,
+            Some(stage) => match self.claim_half(&known, stage).await? {
+                Some((claimed, _)) => claimed,
+                None => return Ok(None),
+            },
+        };
         let (tenant, grants) = (&known.value.tenant_id, &known.value.grants);
         if let Err(error) = obtain_azure(gdap, tenant, grants, ids).await {
             return Ok(Some((known, Err(error))));
@@ -107,8 +118,6 @@ impl Engine {
         let first = if has_to_withdraw { Replacing::Withdrawing } else { Replacing::Asking };
         let Some((claimed, mut ids)) = self.claim_half(&known, first).await? else { return Ok(None) };
         known = claimed;
-        // It comes when the lease has run out: should this die, that message goes on.
-        self.send_consent(&known.value).await?;
         if has_to_withdraw {
             warn!(tenant.id = %tenant, "The consent of tenant {tenant} is withdrawn, to be asked for anew");
             if let Err(error) = gdap.withdraw_consent(&tenant, ids).await {
@@ -121,11 +130,25 @@ impl Engine {
             let Some((next, its)) = self.claim_half(&known, Replacing::Asking).await? else { return Ok(None) };
             (known, ids) = (next, its);
         }
-        let outcome = ask_anew(gdap, &tenant, &known.value.grants, ids).await;
+        let outcome = match ask_anew(gdap, &tenant, &known.value.grants, ids).await {
+            Ok((_, true)) => Ok(()),
+            Ok((consented, false)) => {
+                if consented == Consented::Before
+                    && let ConsentState::Wanted { attempt, request_id, replacing, .. } = &mut known.value.state
+                    && *attempt >= PATIENCE
+                {
+                    // Somebody else asked for less in between, and that is what is there now.
+                    (*request_id, *replacing) = (Uuid::new_v4(), Some(Replacing::Withdrawing));
+                }
+                Err(not_known_yet(&tenant))
+            }
+            Err(error) => Err(error),
+        };
         Ok(Some((known, outcome)))
     }
 
-    /// Takes the replacement, or the next half of it, for itself, and notes what is sent next and by which id.
+    /// Takes the replacement, or the next half of it, for itself, and notes what is sent next and by which id. A message comes
+    /// when the lease has run out: should this die, that goes on.
     async fn claim_half(
         &self,
         known: &Versioned<CustomerConsent>,
@@ -139,7 +162,7 @@ impl Engine {
         let now = self.now();
         let is_next = replacing != Some(stage);
         let state = ConsentState::Wanted {
-            attempt: if is_next { 1 } else { attempt },
+            attempt,
             // Within one lease it stays the time that the message comes at.
             due: if due > now { due } else { now + LEASE },
             request_id: if is_next { Uuid::new_v4() } else { request_id },
@@ -149,13 +172,14 @@ impl Engine {
         };
         let ConsentState::Wanted { request_id: request, .. } = state else { return Ok(None) };
         let next = CustomerConsent { state, ..known.value.clone() };
-        Ok(match document::save(self.store(), &known.with(next.clone())).await? {
-            Saved::Stored(etag) => {
-                let ids = RequestIds { request, correlation: correlation_id };
-                Some((Versioned { value: next, etag: Some(etag) }, ids))
-            }
-            Saved::Conflict => None,
-        })
+        let Saved::Stored(etag) = document::save(self.store(), &known.with(next.clone())).await? else {
+            return Ok(None);
+        };
+        if due <= now {
+            self.send_consent(&next).await?;
+        }
+        let ids = RequestIds { request, correlation: correlation_id };
+        Ok(Some((Versioned { value: next, etag: Some(etag) }, ids)))
     }
 }
 
@@ -188,13 +212,20 @@ async fn obtain_beside(gdap: &Gdap, tenant: &str, lacking: &[Grant], ids: Reques
     }
 }
 
-/// Asks for all of it where nothing is left. Entra may go on for a while with what it knew.
-async fn ask_anew(gdap: &Gdap, tenant: &str, grants: &[Grant], ids: RequestIds) -> Result<(), GdapError> {
-    gdap.consent(tenant, grants, ids).await?;
+/// Asks for all of it where nothing is left; and whether it is proven, since Entra may go on for a while with what it knew.
+async fn ask_anew(
+    gdap: &Gdap,
+    tenant: &str,
+    grants: &[Grant],
+    ids: RequestIds,
+) -> Result<(Consented, bool), GdapError> {
+    let consented = gdap.consent(tenant, grants, ids).await?;
     gdap.broker().forget(tenant);
-    gdap.arm_token(tenant).await?;
-    let lacking = gdap.lacking(tenant, grants).await?;
-    if lacking.is_empty() { Ok(()) } else { Err(not_known_yet(tenant)) }
+    match gdap.arm_token(tenant).await {
+        Ok(_) => Ok((consented, gdap.lacking(tenant, grants).await?.is_empty())),
+        Err(GdapError::NeedsConsent { .. }) => Ok((consented, false)),
+        Err(error) => Err(error),
+    }
 }
 
 fn not_known_yet(tenant: &str) -> GdapError {

@@ -160,6 +160,21 @@ async fn a_withdrawal_that_fails_is_repeated_and_one_that_we_may_not_make_leaves
     }
 }
 
+#[tokio::test]
+async fn a_consent_to_less_that_came_in_between_is_withdrawn_once_more() {
+    let scene = lacking().await;
+    let there_is_one = OnCall::Answer(Reply::text(409, ""));
+    scene.simulator.on(Call::Consent, [OnCall::AsUsual].into_iter().chain(std::iter::repeat_n(there_is_one, 3)));
+    scene.engine().replace_consent(TENANT, &both()).await.unwrap();
+    for _ in 0..6 {
+        scene.world.deliver().await;
+        scene.world.advance(60 * MINUTE);
+    }
+    assert!(scene.has_consented().await && has_both(&scene), "{:?}", scene.consent().await);
+    let anew = "arm+graph";
+    assert_eq!(asked(&scene), ["arm", "graph", "graph", "W", anew, anew, anew, "W", anew]);
+}
+
 fn engine(scene: &Scene, faults: &Arc<Faults>) -> Engine {
     let (store, queue) = (&scene.world.store, &scene.world.queue);
     let app = scene.world.app(FaultyStore::over(store, faults), FaultyQueue::over(queue, faults));
