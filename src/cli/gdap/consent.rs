@@ -154,8 +154,10 @@ async fn end(gdap: &Gdap, id: &str, consents: &[CustomerConsent]) -> Result<(), 
     if relationship.status.is_over() {
         return Ok(());
     }
-    gdap.terminate(id).await?;
-    say("The consent is proven, and the relationship is being ended.");
+    match gdap.terminate(id).await?.is_over() {
+        true => say("The consent is proven, and the relationship is being ended."),
+        false => say("The consent is proven; the relationship cannot be ended where it stands, and ends by itself."),
+    }
     Ok(())
 }
 

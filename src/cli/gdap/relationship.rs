@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{SETTINGS, guid};
 use crate::access::gdap::Gdap;
 use crate::access::gdap::relationship::{
-    CLOUD_APPLICATION_ADMINISTRATOR, DIRECTORY_READERS, Extend, Relationship, Wish, invitation,
+    CLOUD_APPLICATION_ADMINISTRATOR, DIRECTORY_READERS, Extend, Relationship, Status, Wish, invitation,
 };
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
@@ -119,11 +119,16 @@ impl RelationshipCommand {
     pub(super) async fn run(self, gdap: &Gdap) -> Result<Exit, Failure> {
         match self {
             Self::Create(args) => return create(&args, gdap).await,
-            Self::Offer { id } => {
-                gdap.lock_for_approval(&id).await?;
-                print(&format!("{}\n", invitation(&id)))?;
-                say("Send this to an administrator of the customer, who accepts it there within 90 days.");
-            }
+            Self::Offer { id } => match gdap.lock_for_approval(&id).await? {
+                Status::ApprovalPending => {
+                    print(&format!("{}\n", invitation(&id)))?;
+                    say("Send this to an administrator of the customer, who accepts it there within 90 days.");
+                }
+                status @ (Status::Activating | Status::Active | Status::Expiring) => {
+                    say(&format!("The customer has accepted it already: it is {}.", String::from(status)));
+                }
+                status => return Err(cannot("offered", status)),
+            },
             Self::List { tenant, json } => {
                 let mut relationships = gdap.relationships().await?;
                 relationships.retain(|known| tenant.is_none() || known.tenant_id() == tenant);
@@ -165,12 +170,20 @@ impl RelationshipCommand {
                 return Err(Failure::new(error, "say --yes if that is meant").exit(Exit::Usage));
             }
             Self::End { id, yes: true } => {
-                gdap.terminate(&id).await?;
+                let status = gdap.terminate(&id).await?;
+                if !status.is_over() {
+                    return Err(cannot("ended", status));
+                }
                 say("The relationship is being ended.");
             }
         }
         Ok(Exit::Success)
     }
+}
+
+fn cannot(what: &str, status: Status) -> Failure {
+    let error = anyhow::anyhow!("the relationship is {}, and cannot be {what}", String::from(status));
+    Failure::new(error, "see `permafresh gdap relationship list`; one that has ended needs a new one in its place")
 }
 
 async fn create(args: &CreateArgs, gdap: &Gdap) -> Result<Exit, Failure> {

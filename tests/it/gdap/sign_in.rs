@@ -95,15 +95,25 @@ async fn customers_consent_relationships_live_and_the_one_day_one_ends() {
     assert!(err.contains(&format!("granularAdminRelationships/{id}")), "{err}");
     let made = scene.simulator.relationship(id).unwrap();
     assert_eq!((made["duration"].as_str(), made["status"].as_str()), (Some("P1D"), Some("approvalPending")));
+    // Offered again, since the answer was lost: the invitation is the same.
+    let (code, out, err) = run(&["gdap", "relationship", "offer", id]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("granularAdminRelationships/{id}")), "{out}");
     let assign = ["gdap", "relationship", "assign", id, "--group", "7a7b7c7d-1111-4222-9333-0a0b0c0d0e0f"];
     assert_eq!(run(&assign).0, 1, "it is not active yet");
 
     scene.simulator.move_relationship(id, "active");
     assert_eq!(run(&assign).0, 0);
+    let (code, out, err) = run(&["gdap", "relationship", "offer", id]);
+    assert!(code == 0 && out.is_empty() && err.contains("accepted it already: it is active"), "{out}{err}");
     let (code, out, err) = run(&["gdap", "consent", "--tenant", TENANT, "--then-end", id]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("consented"), "{out}");
     assert_eq!(scene.simulator.relationship(id).unwrap()["status"], "terminationRequested");
+    assert_eq!(run(&["gdap", "relationship", "end", id, "--yes"]).0, 0, "it is being ended already");
+    let (code, _, err) = run(&["gdap", "relationship", "offer", id]);
+    assert!(code == 1 && err.contains("is terminating, and cannot be offered"), "{err}");
+    assert!(!err.contains("not set up"), "{err}");
 
     scene.simulator.add_relationship("for-all", "ffffffff-77aa-4b31-9f2e-5c6d7e8f9a01", "active");
     scene.simulator.add_relationship("mine", TENANT, "active");

@@ -365,3 +365,13 @@ fn jwt(claims: &Value) -> String {
 fn response(reply: Reply) -> Answer {
     loopback::response(reply.status, reply.headers, reply.body)
 }
+                            // What has been locked, or has ended, takes no such request.
+                            (&Method::POST, ["requests"]) if !takes(known, &body["action"]) => error(409, "Conflict"),
+/// Whether a relationship stands where this can be asked of it.
+fn takes(relationship: &Value, action: &Value) -> bool {
+    match (action.as_str(), relationship["status"].as_str()) {
+        (Some("lockForApproval"), status) => status == Some("created"),
+        (_, status) => matches!(status, Some("active" | "expiring" | "approvalPending")),
+    }
+}
+
