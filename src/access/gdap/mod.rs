@@ -4,7 +4,7 @@
 //! exchanges it for an access token of a customer's tenant ([`exchange`]); what Entra says instead is read by [`oauth`] and
 //! becomes a [`GdapError`] that says who has to act. Where consent is missing, [`partner`] asks Partner Center for it, with
 //! the names that [`scopes`] finds; where that may not, the customer's administrator gets a [`link`]. Relationships
-//! ([`relationship`]) are made over `graph`; [`webhook`] tells when they change.
+//! ([`relationship`]) are made over `graph`; [`webhook`] tells when they change, once it is registered ([`registration`]).
 //!
 //! Nothing here stores state but the vault, decides when to try again, or waits. No text of an error or a log holds a
 //! token, a secret, an address or anything that a service wrote.
@@ -16,6 +16,7 @@ mod graph;
 pub mod link;
 pub mod oauth;
 pub mod partner;
+pub mod registration;
 pub mod relationship;
 pub mod scopes;
 pub mod sign_in;

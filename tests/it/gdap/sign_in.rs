@@ -7,7 +7,7 @@ use permafresh::access::gdap::simulator::Call;
 use super::scene::{STATE_KEY, Scene, TENANT, http};
 use crate::processes::{self, Home, Running};
 
-fn command(home: &Home, scene: &Scene, arguments: &[&str]) -> Command {
+pub fn command(home: &Home, scene: &Scene, arguments: &[&str]) -> Command {
     let mut command = home.command(arguments);
     let (config, endpoint) = (scene.simulator.config(), scene.simulator.endpoint().as_str());
     command.envs([

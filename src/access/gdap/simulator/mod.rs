@@ -75,6 +75,10 @@ pub enum Call {
     Consent,
     /// A consent, withdrawn.
     Withdraw,
+    /// The registration of webhooks.
+    Registration,
+    /// A trial of the webhook.
+    Trial,
     /// Anything of Graph.
     Graph,
     /// The certificate that signs webhooks.
@@ -200,6 +204,7 @@ struct State {
     relationships: BTreeMap<String, Value>,
     assignments: BTreeMap<String, Vec<Value>>,
     certificate: Vec<u8>,
+    registration: Option<Value>,
     issued: u64,
     scripts: HashMap<Call, VecDeque<OnCall>>,
     hanging: usize,
@@ -305,6 +310,16 @@ impl Simulator {
     /// A relationship as Graph shows it.
     pub fn relationship(&self, id: &str) -> Option<Value> {
         self.shared.state().relationships.get(id).cloned()
+    }
+
+    /// What is registered as a webhook.
+    pub fn registration(&self) -> Option<Value> {
+        self.shared.state().registration.clone()
+    }
+
+    /// Registers a webhook, as somebody else would.
+    pub fn register(&self, registration: Value) {
+        self.shared.state().registration = Some(registration);
     }
 
     /// What is served as the certificate of Partner Center's webhooks.

@@ -59,6 +59,8 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         (&Method::PATCH, ["secrets", _, _]) => Call::RetireSecret,
         (&Method::POST, ["v1", "customers", _, "applicationconsents"]) => Call::Consent,
         (&Method::DELETE, ["v1", "customers", _, "applicationconsents", _]) => Call::Withdraw,
+        (_, ["webhooks", "v1", "registration"]) => Call::Registration,
+        (_, ["webhooks", "v1", "registration", "validationEvents", ..]) => Call::Trial,
         (_, ["v1.0", ..]) => Call::Graph,
         (&Method::GET, ["certificate.cer"]) => Call::Certificate,
         _ => return Ok(response(Reply::text(404, "there is nothing here"))),
@@ -92,6 +94,8 @@ impl Asked<'_> {
             Call::SignIn => self.sign_in(),
             Call::ReadSecret | Call::WriteSecret | Call::RetireSecret => self.secret(call),
             Call::Consent | Call::Withdraw => self.consent(call),
+            Call::Registration => self.registration(),
+            Call::Trial => self.trial(),
             Call::Graph => self.graph(),
             Call::Certificate => Reply::text(200, self.shared.state().certificate.clone()),
         }
@@ -230,8 +234,52 @@ impl Asked<'_> {
                 &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
             )
         };
+        if !self.is_partner(&state) {
+    /// Whether the caller's token is one of ours for Partner Center.
+    fn is_partner(&self, state: &State) -> bool {
         let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
-        if self.caller(&state) != Some(at_home) {
+        self.caller(state) == Some(at_home)
+    }
+
+    fn registration(&self) -> Reply {
+        let mut state = self.shared.state();
+        if !self.is_partner(&state) {
+            return Reply::text(401, "");
+        }
+        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
+        match (&self.method, state.registration.clone()) {
+            (&Method::GET, Some(known)) => Reply::json(200, &known),
+            (&Method::GET | &Method::PUT, None) => Reply::text(404, ""),
+            (&Method::POST, Some(_)) => Reply::text(409, ""),
+            (&Method::POST | &Method::PUT, _) if body["WebhookUrl"].is_string() && body["WebhookEvents"].is_array() => {
+                state.registration = Some(body.clone());
+                Reply::json(200, &body)
+            }
+            _ => Reply::text(400, ""),
+        }
+    }
+
+    /// A trial that always gets through, unless a script says otherwise.
+    fn trial(&self) -> Reply {
+        let state = self.shared.state();
+        if !self.is_partner(&state) {
+            return Reply::text(401, "");
+        }
+        let id = "04af2aea-d413-42db-824e-f328001484d1";
+        match (&self.method, &state.registration) {
+            (&Method::POST, Some(known))
+                if known["WebhookEvents"].as_array().is_some_and(|all| all.contains(&json!("test-created"))) =>
+            {
+                Reply::json(200, &json!({"correlationId": id}))
+            }
+            (&Method::GET, _) if self.segments[4..] == [id] => Reply::json(
+                200,
+                &json!({"correlationId": id, "status": "completed", "results": [{"responseCode": "OK", "responseMessage": "", "systemError": false}]}),
+            ),
+            _ => Reply::text(404, ""),
+        }
+    }
+
             return error(401, 900_420);
         }
         let body: Value = serde_json::from_str(self.body).unwrap_or_default();
