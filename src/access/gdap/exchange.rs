@@ -12,6 +12,7 @@ use url::Url;
 use super::link::at;
 use super::oauth::OAuthError;
 use super::wire::{self, NoAnswer};
+use crate::access::certificate::ClientCertificate;
 use crate::access::credential::{FEDERATION_SCOPE, NoToken, TokenSource};
 use crate::clock::Clock;
 
@@ -22,6 +23,8 @@ const ENTRA: &str = "Microsoft Entra";
 pub enum AppProof {
     /// By its secret.
     Secret(String),
+    /// By a certificate, with which it signs an assertion for each request.
+    Certificate(ClientCertificate),
     /// By a managed identity that its registration trusts as a federated credential: no secret at all.
     ManagedIdentity(Arc<TokenSource>),
     /// Not at all: a registration that allows public client flows, on a developer's machine.
@@ -32,9 +35,29 @@ impl fmt::Debug for AppProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Secret(_) => "Secret(redacted)",
+            Self::Certificate(_) => "Certificate(redacted)",
             Self::ManagedIdentity(_) => "ManagedIdentity",
             Self::Public => "Public",
         })
+    }
+}
+
+/// Which of Entra's token endpoints exchanges the refresh token (`GDAP_TOKEN_ENDPOINT`). A sign-in goes by the newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenEndpoint {
+    /// The one of today, which takes a `scope`.
+    #[default]
+    V2,
+    /// The one before, which takes a `resource`, as the vendor's samples have it.
+    V1,
+}
+
+impl TokenEndpoint {
+    fn path(self, tenant: &str) -> String {
+        match self {
+            Self::V2 => format!("{tenant}/oauth2/v2.0/token"),
+            Self::V1 => format!("{tenant}/oauth2/token"),
+        }
     }
 }
 
@@ -90,6 +113,9 @@ pub enum Refused {
     /// Our app could not prove who it is.
     #[error(transparent)]
     NoProof(#[from] NoToken),
+    /// The key of our certificate does not sign.
+    #[error("the key of the app's certificate could not sign")]
+    CannotSign,
 }
 
 /// The token endpoint as our app uses it.
@@ -101,6 +127,8 @@ pub struct Exchange {
     pub client_id: String,
     /// How the app proves who it is.
     pub proof: AppProof,
+    /// Where refresh tokens are exchanged.
+    pub endpoint: TokenEndpoint,
     /// Follows no redirect.
     pub http: reqwest::Client,
     /// Now.
@@ -110,8 +138,13 @@ pub struct Exchange {
 impl Exchange {
     /// A refresh token for tokens of `tenant`.
     pub async fn refresh(&self, tenant: &str, refresh_token: &str, scope: &str) -> Result<Tokens, Refused> {
-        let scope = format!("{scope} offline_access");
-        self.post(tenant, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token), ("scope", &scope)]).await
+        // The older endpoint gives a replacement unasked.
+        let (name, value) = match self.endpoint {
+            TokenEndpoint::V2 => ("scope", format!("{scope} offline_access")),
+            TokenEndpoint::V1 => ("resource", scope.strip_suffix("/.default").unwrap_or(scope).to_owned()),
+        };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token), (name, &*value)];
+        self.post(self.endpoint, tenant, &form).await
     }
 
     /// The code of a sign-in for tokens.
@@ -130,12 +163,18 @@ impl Exchange {
             ("redirect_uri", redirect),
             ("scope", scope),
         ];
-        self.post(tenant, &form).await
+        self.post(TokenEndpoint::V2, tenant, &form).await
     }
 
-    async fn post(&self, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
+    async fn post(&self, endpoint: TokenEndpoint, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
+        let url = at(&self.authority, &endpoint.path(tenant));
         let assertion = match &self.proof {
-            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?),
+            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?.secret().to_owned()),
+            AppProof::Certificate(certificate) => {
+                let now = self.clock.now().timestamp();
+                let signed = certificate.assertion(&self.client_id, url.as_str(), now);
+                Some(signed.map_err(|_| Refused::CannotSign)?)
+            }
             AppProof::Secret(_) | AppProof::Public => None,
         };
         let mut form = vec![("client_id", &*self.client_id)];
@@ -143,12 +182,11 @@ impl Exchange {
             (AppProof::Secret(secret), _) => form.push(("client_secret", secret)),
             (_, Some(assertion)) => {
                 form.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
-                form.push(("client_assertion", assertion.secret()));
+                form.push(("client_assertion", assertion));
             }
             _ => {}
         }
         form.extend(fields);
-        let url = at(&self.authority, &format!("{tenant}/oauth2/v2.0/token"));
         let received = wire::send(ENTRA, wire::form(self.http.post(url), &form)).await?;
         if received.status.is_success() {
             let tokens: Tokens = received.json(ENTRA)?;

@@ -133,6 +133,9 @@ impl GdapError {
                 );
                 return Self::Retry { why, wait: None };
             }
+            Refused::CannotSign => {
+                return Self::Misconfigured { why: format!("{refused}: make GDAP_CLIENT_CERTIFICATE anew") };
+            }
         };
         let why = error.to_string();
         match error.reaction() {
@@ -144,7 +147,7 @@ impl GdapError {
             Reaction::Relationship => Self::NoRelationship { tenant_id, why },
             Reaction::Misconfigured => Self::Misconfigured {
                 why: format!(
-                    "{why}: check GDAP_CLIENT_ID, its secret or federated credential, and its API permissions"
+                    "{why}: check GDAP_CLIENT_ID, its secret, certificate or federated credential, and its API permissions"
                 ),
             },
         }

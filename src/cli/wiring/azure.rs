@@ -153,6 +153,9 @@ impl<'a> Azure<'a> {
             Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
         };
         let vault = match &gdap.key_vault_url {
+            _ if gdap.certificate.is_some() => {
+                gdap.certificate.clone().map_or(GdapProof::Public, GdapProof::Certificate)
+            }
             Some(url) => {
                 let name = gdap.secret_name.as_deref().unwrap_or(DEFAULT_SECRET);
                 let vault = KeyVault::new(
@@ -169,7 +172,14 @@ impl<'a> Azure<'a> {
         let authority = settings.identity.authority_host.url().clone();
         let http = self.client_for(&authority)?;
         let clock = Arc::clone(&self.clock);
-        let exchange = Exchange { authority, client_id: client_id.clone(), proof, http: http.clone(), clock };
+        let exchange = Exchange {
+            authority,
+            client_id: client_id.clone(),
+            proof,
+            endpoint: gdap.token_endpoint,
+            http: http.clone(),
+            clock,
+        };
         let config = GdapConfig {
             partner_tenant: partner_tenant.to_ascii_lowercase(),
             partner_api_endpoint: gdap.partner_api_endpoint.url().clone(),

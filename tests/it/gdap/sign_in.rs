@@ -147,3 +147,20 @@ async fn without_an_app_the_commands_say_what_to_set() {
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("GDAP_CLIENT_ID is absent"), "{}", ended.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_and_the_older_endpoint_do_for_the_commands_too() {
+    let (scene, home) = (Scene::new().await, Home::new());
+    let mut command = command(&home, &scene, &["gdap", "consent", "--tenant", TENANT]);
+    command.envs([("GDAP_CLIENT_CERTIFICATE", crate::partner_center::PEM), ("GDAP_TOKEN_ENDPOINT", "v1")]);
+    let ended = tokio::task::block_in_place(|| processes::run(command));
+    assert_eq!(ended.code, Some(0), "{}", output(&ended));
+    let requests = scene.simulator.requests(Call::Token);
+    let ours: Vec<_> = requests.iter().filter(|form| form.body.contains("grant_type=refresh_token")).collect();
+    assert!(ours.len() >= 3, "the customer's tenant, our own, and the customer's again");
+    for form in ours {
+        let tenant = form.line.trim_start_matches("POST /").split('/').next().unwrap();
+        let claims = crate::partner_center::signed_claims(&form.body);
+        assert_eq!(claims["aud"], format!("{}{tenant}/oauth2/token", scene.simulator.endpoint()));
+    }
+}

@@ -52,7 +52,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         body: &body,
     };
     let call = match (&head.method, &asked.segments[..]) {
-        (&Method::POST, [_, "oauth2", "v2.0", "token"]) => Call::Token,
+        (&Method::POST, [_, "oauth2", "v2.0", "token"] | [_, "oauth2", "token"]) => Call::Token,
         (&Method::GET, [_, "oauth2", "v2.0", "authorize"]) => Call::SignIn,
         (&Method::GET, ["secrets", ..]) => Call::ReadSecret,
         (&Method::PUT, ["secrets", _]) => Call::WriteSecret,
@@ -131,7 +131,13 @@ impl Asked<'_> {
             }
             _ => return Reply::oauth(400, "unsupported_grant_type", 70_003),
         }
-        let audience = value("scope").split(' ').next().unwrap_or_default().trim_end_matches("/.default").to_owned();
+        // The older endpoint knows resources, and numbers as text.
+        let is_older = self.segments.len() == 3;
+        let (name, other) = if is_older { ("resource", "scope") } else { ("scope", "resource") };
+        let audience = value(name).split(' ').next().unwrap_or_default().trim_end_matches("/.default").to_owned();
+        if is_older && (audience.is_empty() || form.contains_key(other)) {
+            return Reply::oauth(400, "invalid_request", 900_144);
+        }
         let mut scope = None;
         if tenant != config.partner_tenant {
             let Some(customer) = state.customers.get(&tenant) else {
@@ -142,7 +148,8 @@ impl Asked<'_> {
                 Some(app) => customer.beyond.get(app).map(|names| names.iter().cloned().collect::<Vec<_>>().join(" ")),
             };
             let Some(names) = names else { return Reply::oauth(400, "invalid_grant", 65_001) };
-            scope = Some(names.split(' ').map(|name| format!("{audience}/{name}")).collect::<Vec<_>>().join(" "));
+            let prefix = if is_older { String::new() } else { format!("{audience}/") };
+            scope = Some(names.split(' ').map(|name| format!("{prefix}{name}")).collect::<Vec<_>>().join(" "));
         }
         let number = state.next();
         let access =
@@ -153,6 +160,9 @@ impl Asked<'_> {
         }
         state.access_tokens.insert(access.clone(), (tenant.clone(), audience, until));
         let mut body = json!({"token_type": "Bearer", "expires_in": config.token_seconds, "access_token": access, "refresh_token": state.mint()});
+        if is_older {
+            body["expires_in"] = config.token_seconds.to_string().into();
+        }
         if let Some(scope) = scope {
             body["scope"] = scope.into();
         }
@@ -226,15 +236,6 @@ impl Asked<'_> {
         }
     }
 
-    fn consent(&self, call: Call) -> Reply {
-        let mut state = self.shared.state();
-        let error = |status, code: u32| {
-            Reply::json(
-                status,
-                &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
-            )
-        };
-        if !self.is_partner(&state) {
     /// Whether the caller's token is one of ours for Partner Center.
     fn is_partner(&self, state: &State) -> bool {
         let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
@@ -280,6 +281,15 @@ impl Asked<'_> {
         }
     }
 
+    fn consent(&self, call: Call) -> Reply {
+        let mut state = self.shared.state();
+        let error = |status, code: u32| {
+            Reply::json(
+                status,
+                &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
+            )
+        };
+        if !self.is_partner(&state) {
             return error(401, 900_420);
         }
         let body: Value = serde_json::from_str(self.body).unwrap_or_default();
@@ -366,6 +376,8 @@ impl Asked<'_> {
                         let Some(known) = state.relationships.get_mut(*id) else { return error(404, "NotFound") };
                         match (method, rest) {
                             (&Method::GET, []) => Reply::json(200, known),
+                            // What has been locked, or has ended, takes no such request.
+                            (&Method::POST, ["requests"]) if !takes(known, &body["action"]) => error(409, "Conflict"),
                             (&Method::POST, ["requests"]) => {
                                 known["status"] = match body["action"].as_str() {
                                     Some("lockForApproval") => "approvalPending".into(),
@@ -395,6 +407,14 @@ impl Asked<'_> {
     }
 }
 
+/// Whether a relationship stands where this can be asked of it.
+fn takes(relationship: &Value, action: &Value) -> bool {
+    match (action.as_str(), relationship["status"].as_str()) {
+        (Some("lockForApproval"), status) => status == Some("created"),
+        (_, status) => matches!(status, Some("active" | "expiring" | "approvalPending")),
+    }
+}
+
 /// The app id behind an audience, but for Azure Resource Manager's and the vault's.
 fn app_of(audience: &str) -> Option<&str> {
     match audience {
@@ -413,13 +433,3 @@ fn jwt(claims: &Value) -> String {
 fn response(reply: Reply) -> Answer {
     loopback::response(reply.status, reply.headers, reply.body)
 }
-                            // What has been locked, or has ended, takes no such request.
-                            (&Method::POST, ["requests"]) if !takes(known, &body["action"]) => error(409, "Conflict"),
-/// Whether a relationship stands where this can be asked of it.
-fn takes(relationship: &Value, action: &Value) -> bool {
-    match (action.as_str(), relationship["status"].as_str()) {
-        (Some("lockForApproval"), status) => status == Some("created"),
-        (_, status) => matches!(status, Some("active" | "expiring" | "approvalPending")),
-    }
-}
-
