@@ -75,6 +75,13 @@ impl<'a> Azure<'a> {
         Some(Guests::new(app, allowed, move || client(reach), Arc::clone(&self.clock)))
     }
 
+    /// The managed identity that stands for the app registration that calls, where there is one.
+    pub fn federated_identity(&self) -> Option<Arc<TokenSource>> {
+        let stands_for_app =
+            matches!(&self.settings.identity.credential, Credential::ManagedIdentity { app: Some(_), .. });
+        self.platform.clone().filter(|_| stands_for_app)
+    }
+
     /// Tokens for what is ours: of the managed identity where there is one, whatever stands in for it elsewhere.
     fn own_tokens(&self) -> Arc<TokenSource> {
         Arc::clone(self.platform.as_ref().unwrap_or(&self.tokens))
@@ -146,6 +153,9 @@ impl<'a> Azure<'a> {
         let partner_tenant = partner_tenant
             .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
         let proof = match &settings.identity.credential {
+            _ if gdap.certificate.is_some() => {
+                gdap.certificate.clone().map_or(GdapProof::Public, GdapProof::Certificate)
+            }
             Credential::ClientSecret { client_id: own, secret, .. } if own.eq_ignore_ascii_case(client_id) => {
                 GdapProof::Secret(secret.expose().to_owned())
             }
@@ -153,9 +163,6 @@ impl<'a> Azure<'a> {
             Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
         };
         let vault = match &gdap.key_vault_url {
-            _ if gdap.certificate.is_some() => {
-                gdap.certificate.clone().map_or(GdapProof::Public, GdapProof::Certificate)
-            }
             Some(url) => {
                 let name = gdap.secret_name.as_deref().unwrap_or(DEFAULT_SECRET);
                 let vault = KeyVault::new(
