@@ -2,6 +2,7 @@
 //! Center and Graph; every refusal, and no secret in any log.
 
 mod consent;
+mod crash;
 mod registration;
 mod renewal;
 mod replacing;
