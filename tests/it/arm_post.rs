@@ -281,7 +281,11 @@ async fn of_two_polling_urls_the_one_that_may_be_called_is_followed() {
             vec![("Azure-AsyncOperation".into(), asynchronous.to_owned()), ("Location".into(), location.to_owned())];
         let posted = world.post(OnPost::Reply(Reply { status: 202, headers, body: String::new() })).await;
         let SubmitAnswer::Accepted { operation, .. } = posted.answer else { panic!("{posted:?}") };
-        let chosen = (operation.monitor, operation.url.expose(), operation.fallback.as_ref().map(|url| url.expose()));
+        let chosen = (
+            operation.monitor,
+            operation.url.expose(),
+            operation.fallback.as_ref().map(permafresh::rollout::PollingUrl::expose),
+        );
         assert_eq!(chosen, (monitor, url, fallback), "{asynchronous} {location}");
     }
 }
