@@ -17,6 +17,7 @@ const GAP: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
+  permafresh gdap webhook show
   permafresh gdap webhook register
   permafresh gdap webhook test
 
