@@ -148,7 +148,7 @@ fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup 
             (fact("Why", refresh.why.as_deref()))
             (fact("Correlation id", refresh.correlation_id.as_deref()))
         }
-        @if let Some(command) = &refresh.command { (rollout::command(command, refresh.command_powershell.as_deref())) }
+        (rollout::handed_over(refresh))
     }
 }
 
