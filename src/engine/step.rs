@@ -167,17 +167,16 @@ impl Engine {
                 return Ok(());
             }
         };
-        if let Some(past) = next.past(now) {
-            // First, and harmless if the race is lost: who won it learned the same.
-            self.store.record_past(&next.key, &past).await?;
+        let next = refresh.with(next);
+        let is_stored = match next.value.past(now) {
+            Some(past) => self.store.save_ended(&next, &past).await?.is_stored(),
+            None => self.save_refresh(&next).await?.is_some(),
+        };
+        if !is_stored {
+            return Ok(());
         }
-        match self.save_refresh(&refresh.with(next)).await? {
-            Some(saved) => {
-                note_move(&refresh.value, &saved.value);
-                self.follow_up(&saved.value, action).await
-            }
-            None => Ok(()),
-        }
+        note_move(&refresh.value, &next.value);
+        self.follow_up(&next.value, action).await
     }
 
     async fn follow_up(&self, refresh: &Refresh, action: Next) -> Result<(), EngineError> {

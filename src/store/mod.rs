@@ -178,6 +178,13 @@ pub trait Store: Send + Sync + 'static {
     /// Notes how a refresh ended ([`Deployment::note_past`]), whatever else changes in the record meanwhile. A deployment
     /// that is not stored stays so.
     async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError>;
+    /// [`Store::record_past`] and then [`Store::save_refreshes`] of the refresh that ended so; in one commit where the store
+    /// can. What was noted stays although the refresh's guard fails: who was quicker has learned the same.
+    async fn save_ended(&self, refresh: &Versioned<Refresh>, past: &PastRefresh) -> Result<Saved, StoreError> {
+        self.record_past(&refresh.value.key, past).await?;
+        let saved = self.save_refreshes(std::slice::from_ref(refresh)).await?;
+        Ok(saved.into_iter().next().unwrap_or(Saved::Conflict))
+    }
     /// Removes deployments that are gone since before `before`; returns how many.
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError>;
     /// Removes one deployment, guarded.

@@ -278,6 +278,17 @@ impl Store for SqliteStore {
         self.write("note how a refresh ended", note).await
     }
 
+    async fn save_ended(&self, refresh: &Versioned<Refresh>, past: &PastRefresh) -> Result<Saved, StoreError> {
+        let (key, past) = (key_bytes(&refresh.value.key), past.clone());
+        let row = [refreshes::Row::guarded(refresh)];
+        let save = move |connection: &Connection| {
+            deployments::record_past(connection, &key, &past)?;
+            refreshes::save(connection, &row)
+        };
+        let saved = self.write("save how a refresh ended", save).await?;
+        Ok(saved.into_iter().next().unwrap_or(Saved::Conflict))
+    }
+
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {
         let before = to_nanos(before);
         self.write("forget deployments", move |connection| deployments::forget_gone(connection, before)).await
