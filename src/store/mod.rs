@@ -130,7 +130,8 @@ pub trait Store: Send + Sync + 'static {
     /// Rollouts that still need the timer: not ended, or ended with refreshes that have no result yet. Oldest first.
     async fn open_rollouts(&self) -> Result<Vec<Versioned<Rollout>>, StoreError>;
 
-    /// Adds refreshes of one rollout; those that exist already are left as they are. Returns how many were added.
+    /// Adds refreshes of one rollout; those that exist already are left as they are. Returns how many were added. Where it
+    /// fails some may have been added; the same again adds the rest.
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError>;
     /// One refresh.
     async fn refresh(&self, rollout: RolloutId, key: &DeploymentKey) -> Result<Option<Versioned<Refresh>>, StoreError>;
