@@ -60,6 +60,7 @@ mod operations;
 mod package;
 mod parked;
 mod partner_center;
+mod places;
 mod planning;
 mod processes;
 mod repair;
