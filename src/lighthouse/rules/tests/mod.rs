@@ -203,7 +203,7 @@ fn what_azure_computes_is_noted_and_left_alone() {
 
 #[test]
 fn the_contracts_broken_example_breaks_what_it_says() {
-    let text = include_str!("../../../tests/data/lighthouse/parameters.invalid.json");
+    let text = include_str!("../../../../tests/data/lighthouse/parameters.invalid.json");
     let value: Value = serde_json::from_str(text).unwrap();
     let context = Context { principal: Some(SERVICE.to_owned()), ..Context::default() };
     let findings = judged(&[&value], &context);
