@@ -136,7 +136,6 @@ impl Simulation {
             looks_at_once: chance.pick(&[1, 1, 1, 4]),
             calls_at_once: chance.pick(&[64, 64, 1]),
             posts_prepared: chance.pick(&[64, 64, 2, 1]),
-            place_patience: Duration::from_millis(chance.pick(&[10_000, 10_000, 2])),
             call_timeout: if hangs { Duration::from_millis(300) } else { Duration::from_secs(10) },
             keeps_journal: true,
             ..Options::default()

@@ -148,6 +148,7 @@ pub async fn a_refresh_that_ended_is_saved_with_its_note_and_its_guard(open: imp
     let store = open();
     let past = succeeded(1, "1.4.0", 10);
     save(&*store, [deployment(1)]).await;
+    store.insert_refreshes(&[refresh(1, 1)]).await.unwrap();
     let running = put(&*store, &refresh(1, 1), standing(Standing::Running, at(1))).await;
     let read_before = stored(&*store, &running).await;
     let ended = Refresh { state: standing(Standing::Succeeded, at(0)), ..running };
