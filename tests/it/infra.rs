@@ -248,10 +248,11 @@ fn the_times_of_host_queue_and_engine_fit_together() {
     let sending = time("REPEATS_BEGIN") + time("CALL_TIMEOUT");
     assert!(step + sending < time("INVOCATION_DEADLINE"));
     // Nobody takes over what is still being asked.
-    assert!(time("call_timeout") <= CALL && CALL < time("CLAIM") && CALL < time("LEASE"));
+    assert!(time("call_timeout") <= CALL);
+    assert!(time("LOOK_PLACE") + CALL < time("CLAIM") && time("PLACE") + CALL < time("LEASE"));
     assert!(
         time("LEASE") <= time("INVOCATION_DEADLINE")
-            && time("TICK") + time("call_timeout") < time("INVOCATION_DEADLINE")
+            && time("TICK") + time("LOOK_PLACE") + time("call_timeout") < time("INVOCATION_DEADLINE")
     );
     // A message sent again has another id; one id is repeated only after an unclear answer, at once.
     assert!(time("INVOCATION_DEADLINE") < time("duplicateDetectionHistoryTimeWindow"));

@@ -202,7 +202,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         // As many as have a place for the call: where the store takes no longer than Azure, these stay filled.
         posts_prepared: settings.arm.max_concurrency,
         place_patience: step::PLACE,
-        // So many more than places for calls that these stay filled, and so few that no claim runs out while it waits.
-        looks_at_once: settings.arm.max_concurrency + 64,
+        // So many more than places for calls that these stay filled while the store works.
+        looks_at_once: settings.arm.max_concurrency + 128,
     }
 }
