@@ -68,6 +68,7 @@ mod retention;
 mod retry;
 mod rollout_flow;
 mod rollouts_api;
+mod rude_clients;
 mod scheduled_refresh;
 mod service_bus;
 mod sync;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
+use permafresh::arm::simulator::{OnPoll, OnPost};
 use permafresh::rollout::{ApplicationId, RolloutId};
 use serde_json::json;
 
 use crate::crash::scene::{Scene, post};
 use crate::faults::Faults;
 use crate::interleaving::{between, sweep};
-use crate::world::{Options, World, invoke_message};
+use crate::world::{Options, World, invoke_message, one_wave};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const LOCK: Duration = Duration::from_secs(300);
@@ -108,4 +109,34 @@ async fn what_was_put_on_hold_while_it_waited_for_a_place_is_not_posted() {
     })
     .await;
     assert!(waited.get() > 0, "the only place was never taken");
+}
+
+#[tokio::test]
+async fn an_azure_that_never_answers_has_only_so_many_calls_open_and_all_goes_on_once_it_does() {
+    const MANY: usize = 60;
+    let options = Options {
+        operation: Duration::from_secs(20),
+        calls_at_once: 4,
+        posts_prepared: 4,
+        place_patience: Duration::from_millis(5),
+        call_timeout: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    let ids = world.deploy(MANY).await;
+    for id in &ids {
+        world.simulator.on_post(id, [OnPost::Hang]);
+        world.simulator.on_poll(id, [OnPoll::Hang]);
+    }
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    world.deliver().await;
+    let asked = world.simulator.stats();
+    assert!(asked.posts >= 4 && asked.operations == 0, "{asked:?}");
+    assert_eq!(world.rollout(id).await["counts"]["running"], 0, "nobody sits on a place that others need");
+
+    let done = world.settle(id, 24 * HOUR).await;
+    assert_eq!((&done["state"], &done["counts"]["succeeded"]), (&json!("completed"), &json!(MANY)), "{done}");
+    assert_eq!(world.simulator.stats().most_at_once, 4);
+    assert!(ids.iter().all(|id| world.simulator.operations_of(id) == 1), "each was started once");
+    world.assert_no_dead_letters().await;
 }
