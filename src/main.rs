@@ -9,7 +9,7 @@ use permafresh::cli::failure::Exit;
 use permafresh::cli::output;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::for_host(std::env::args_os().skip(1)).map_or_else(Cli::try_parse, Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // Nobody is left to tell if this cannot be printed.

@@ -18,9 +18,12 @@
 mod azure;
 mod load;
 mod measures;
+mod notifications;
 mod peers;
 mod process;
+mod rude;
 mod service;
+mod strain;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -51,7 +54,7 @@ struct Options {
 }
 
 /// What can be measured, in this order.
-const MEASURES: [&str; 12] = [
+const MEASURES: [&str; 14] = [
     "start",
     "size",
     "idle",
@@ -61,6 +64,8 @@ const MEASURES: [&str; 12] = [
     "10000",
     "100000",
     "tick",
+    "load",
+    "stuck",
     "sync-1000",
     "sync-10000",
     "sync-100000",
@@ -128,6 +133,8 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             "no-op" => measures::no_op(less(3, 1)).await,
             "peers" => measures::peers(less(1_000, 50), less(8, 1)).await,
             "tick" => measures::tick(less(100_000, 1_000)).await,
+            "load" => strain::load(less(2_000, 200), less(60, 3)).await,
+            "stuck" => strain::stuck(less(10_000, 500), less(60, 5)).await,
             name => match name.strip_prefix("sync-") {
                 Some(count) => measures::sync(count.parse()?).await,
                 None => measures::rollout(name.parse()?).await,
@@ -166,6 +173,11 @@ pub fn words(duration: Duration) -> String {
         seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),
         seconds => format!("{seconds:.2} s"),
     }
+}
+
+/// A number as a person reads it.
+pub fn thousands(count: usize) -> String {
+    if count < 1_000 { count.to_string() } else { format!("{},{:03}", count / 1_000, count % 1_000) }
 }
 
 /// The middle one.

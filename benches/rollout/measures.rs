@@ -12,7 +12,7 @@ use crate::load::{self, Connection};
 use crate::peers::{self, Took};
 use crate::process::{cpu, forget_peak, peak_mib, resident_mib};
 use crate::service::{Empty, Handler, Local};
-use crate::{Row, median, words};
+use crate::{Row, median, thousands, words};
 
 /// Calls at once, as `ARM_MAX_CONCURRENCY` says.
 const AT_ONCE: usize = 64;
@@ -406,8 +406,4 @@ fn timer_payload() -> String {
         "Metadata": {"sys": {"MethodName": "PollOperations", "UtcNow": now.to_rfc3339()}},
     })
     .to_string()
-}
-
-fn thousands(count: usize) -> String {
-    if count < 1_000 { count.to_string() } else { format!("{},{:03}", count / 1_000, count % 1_000) }
 }

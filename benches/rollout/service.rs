@@ -14,8 +14,11 @@ use crate::azure::{Azure, OFFER, PLAN, PUBLISHER, Simulator};
 use crate::load::{Connection, request, until_answered};
 use crate::process::Process;
 
+/// What notifications prove themselves with.
+pub const SIG: &str = "a-sig-for-measuring-only";
+
 /// The key of the API.
-const KEY: &str = "a-key-for-measuring-only";
+pub const KEY: &str = "a-key-for-measuring-only";
 
 /// How many deployments one import holds.
 const IMPORT: usize = 1_000;
@@ -113,7 +116,13 @@ pub struct Local {
 impl Local {
     /// Starts it and waits until it serves.
     pub fn start(folder: &Path, azure: &Simulator) -> anyhow::Result<Self> {
+        Self::start_against(folder, azure, azure.endpoint())
+    }
+
+    /// The same with another Azure Resource Manager than the one that issues tokens.
+    pub fn start_against(folder: &Path, azure: &Simulator, endpoint: &str) -> anyhow::Result<Self> {
         let mut command = command(folder, azure);
+        command.env("ARM_ENDPOINT", endpoint);
         command.args(["local", "--port", "0"]).stdout(Stdio::piped());
         let mut process = Process::start("permafresh local", &mut command)?;
         let url = process.first_line("listening ")?;
@@ -123,6 +132,11 @@ impl Local {
     /// The host's process.
     pub fn host(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// The handler's process.
@@ -221,6 +235,7 @@ fn command(folder: &Path, azure: &Simulator) -> Command {
         ("IDENTITY_HEADER", azure.identity_header()),
         ("VERIFY_AFTER_SUCCESS", "false"),
         ("LOCAL_FUNCTION_KEYS", KEY),
+        ("NOTIFICATION_SIG", SIG),
         ("RUST_LOG", "error"),
     ]);
     command.stderr(Stdio::inherit());

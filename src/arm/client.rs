@@ -281,8 +281,18 @@ impl ArmClient {
         }
     }
 
+    /// The same for a look, behind any POST that waits.
+    pub async fn admit_look(&self) -> Permit {
+        self.shared.admission.admit(Class::Look).await
+    }
+
     /// Looks at an operation. Its URL goes out byte for byte, to the configured endpoint or not at all.
     pub async fn poll(&self, operation: &Operation, request_id: Uuid) -> Polled {
+        self.poll_from(operation, request_id, None).await
+    }
+
+    /// The same for whoever may hold one of the places for calls.
+    pub async fn poll_from(&self, operation: &Operation, request_id: Uuid, place: Option<&Permit>) -> Polled {
         let url = operation.url.expose();
         let uri = match self.shared.host.admit(url) {
             Ok(uri) => uri,
@@ -293,7 +303,7 @@ impl ArmClient {
         };
         let subscription = subscription_in(uri.path()).to_ascii_lowercase();
         let call = Call { name: "poll", request_id, ..Call::look(uri, &subscription) };
-        match self.call(call, None).await {
+        match self.call_from(call, place).await {
             Outcome::Answered { received, throttled_for } => Polled {
                 answer: operation::polled(&self.answer(&received), operation.monitor, &self.shared.host),
                 throttled_for,

@@ -25,7 +25,7 @@ const PARENT_LOOK: Duration = Duration::from_secs(1);
 ///
 /// Listens on 127.0.0.1 at the port in FUNCTIONS_CUSTOMHANDLER_PORT. Settings come from the environment; a wrong one stops
 /// the start, with every problem named. To run the service by hand use `permafresh local`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct HandlerArgs {
     /// Form of the log [default: json inside Functions, text elsewhere]
     #[arg(long, value_name = "FORM")]

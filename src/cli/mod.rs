@@ -35,6 +35,8 @@ pub mod summary;
 pub mod watch;
 mod wiring;
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 
 use crate::telemetry;
@@ -104,6 +106,13 @@ enum Command {
 }
 
 impl Cli {
+    /// The command that the Functions host starts, if `arguments` (behind the program's name) are just that. Everybody else
+    /// may wait the half millisecond that it takes to lay out all commands with their help; whoever scales out may not.
+    pub fn for_host(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+        let is_it = arguments.next().is_some_and(|command| command == "handler") && arguments.next().is_none();
+        is_it.then(|| Self { command: Command::Handler(handler::HandlerArgs::default()) })
+    }
+
     /// Does what the command line asks; returns when that is done.
     pub fn run(self) -> Result<Exit, Failure> {
         match self.command {
@@ -152,11 +161,23 @@ fn run(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
+
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_host_starts_is_what_the_command_line_would_have_read() {
+        let for_host = |line: &str| Cli::for_host(line.split_whitespace().map(Into::into));
+        let read = Cli::try_parse_from(["permafresh", "handler"]).unwrap();
+        assert_eq!(format!("{:?}", for_host("handler").unwrap()), format!("{read:?}"));
+        for other in ["", "handler --help", "handler --log-format json", "local", "--version"] {
+            assert!(for_host(other).is_none(), "{other:?}");
+        }
     }
 
     fn leaves(command: &clap::Command, path: &str, into: &mut Vec<(String, clap::Command)>) {

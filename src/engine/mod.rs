@@ -74,6 +74,10 @@ pub struct EngineConfig {
     pub mode: Mode,
     /// How long what has ended is kept (`RETENTION_DAYS`).
     pub retention: Duration,
+    /// How many steps may prepare a POST at once, beside those that have their place for the call.
+    pub posts_prepared: usize,
+    /// How long a step that is prepared waits for its place ([`step::PLACE`]).
+    pub place_patience: Duration,
     /// How many looks may be under way in one tick; more than `ARM_MAX_CONCURRENCY`, so that its places stay filled.
     pub looks_at_once: usize,
 }
@@ -130,6 +134,8 @@ pub struct Engine {
     config: EngineConfig,
     webhook: Option<Webhook>,
     claiming: tokio::sync::Mutex<()>,
+    /// Turns of steps that prepare a POST.
+    preparing: tokio::sync::Semaphore,
     linter: lint::Linter,
     watch: Option<watch::Watch>,
     gdap: Option<Arc<Gdap>>,
@@ -154,6 +160,7 @@ impl Engine {
         config: EngineConfig,
     ) -> Self {
         let linter = lint::Linter::new(arm.clone(), Arc::clone(&clock));
+        let preparing = tokio::sync::Semaphore::new(config.posts_prepared.max(1));
         Self {
             store,
             queue,
@@ -167,6 +174,7 @@ impl Engine {
             jit: None,
             guests: None,
             claiming: tokio::sync::Mutex::new(()),
+            preparing,
             looked_for_dead: Mutex::default(),
             next_round: Mutex::default(),
         }

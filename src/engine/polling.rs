@@ -21,8 +21,12 @@ use crate::store::Versioned;
 pub const SHARE: usize = 1_000;
 /// How many shares one tick hands out at most.
 const SHARES: usize = 8;
-/// How many due refreshes are claimed at once.
+/// How many looks have to be free before more are claimed. Then as many as are free: the longer the store takes for a claim,
+/// the more have become free meanwhile.
 const CLAIM_BATCH: usize = 64;
+/// How long a look waits for one of the process's places for calls before its claim is given back: whoever has a place then
+/// may look at once, and need not wait for the claim to end.
+const LOOK_PLACE: Duration = Duration::from_secs(30);
 
 /// How long more falls due before it is claimed, once everything that was due is: few large writes instead of many small.
 pub const CLAIM_GAP: Duration = Duration::from_millis(20);
@@ -77,7 +81,7 @@ impl Engine {
             let now = self.now();
             let may_claim = under_way.is_empty() || room >= CLAIM_BATCH && now >= claim_again;
             if result.is_ok() && left > 0 && now < end && may_claim {
-                let asked = left.min(CLAIM_BATCH).min(room.max(1));
+                let asked = left.min(room.max(1));
                 match self.claim_beside(asked, &mut under_way).await {
                     Ok(Claimed { moved, looks, sent }) => {
                         looked.moved += moved;
@@ -188,6 +192,10 @@ impl Engine {
         }
         let is_shut = refresh.value.way == Some(Way::Jit) && !self.is_inside_window(&refresh.value.key).await?;
         let arm = self.arm_for_look(&refresh.value).await?;
+        let Ok(place) = tokio::time::timeout(LOOK_PLACE, self.arm.admit_look()).await else {
+            let now = self.now();
+            return self.conclude(&refresh, Event::Delay { until: now }, now, &self.config.policy).await;
+        };
         if !refresh.value.may_be_asked(self.now()) {
             // Held up since it claimed this, or while it did: somebody else may look at any moment, and hear a wait.
             return Ok(());
@@ -200,16 +208,17 @@ impl Engine {
                 (Event::Polled(PollAnswer::AccessLost { error }), None)
             }
             (RefreshState::Running { operation, .. }, Next::Poll, Ok(arm)) => {
-                let polled = arm.poll(operation, refresh.value.request_id()).await;
+                let polled = arm.poll_from(operation, refresh.value.request_id(), Some(&place)).await;
                 (Event::Polled(polled.answer), polled.throttled_for)
             }
             (_, Next::Poll, Err(error)) => (Event::Polled(PollAnswer::Unreadable { error, wait: None }), None),
             (_, _, Ok(arm)) => {
-                let read = arm.read_application(&refresh.value.application_id).await;
+                let read = arm.read_application_from(&refresh.value.application_id, Some(&place)).await;
                 (Event::Read(read.answer), read.throttled_for)
             }
             (_, _, Err(error)) => (Event::Read(ReadAnswer::Unreadable { error, wait: None }), None),
         };
+        drop(place);
         let now = self.now();
         // The answer first: what is lost of it, a wait included, would be asked for again too early.
         let concluded = self.conclude(&refresh, event, now, &self.config.policy).await;

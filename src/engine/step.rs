@@ -16,8 +16,13 @@ use crate::rollout::{
 };
 use crate::store::Versioned;
 
-/// How long a step waits for one of the process's places for calls before it comes back later.
+/// How long a step waits for its turn before it comes back later.
 const ADMISSION: Duration = Duration::from_secs(60);
+/// How long a step that is prepared waits for one of the process's places for calls before it puts the refresh back: it still
+/// has most of its lease then, which the call needs.
+pub const PLACE: Duration = Duration::from_secs(10);
+/// For how long it is believed what a step has read of a deployment; whoever waited longer for a place reads it once more.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What is to happen to a refresh in this step.
 struct Step {
@@ -37,8 +42,8 @@ const CHECKED: Duration = Duration::from_secs(60);
 impl Engine {
     /// One step of one refresh.
     pub async fn refresh_deployment(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
-        // The place is taken first, so that nothing is read long before the POST.
-        let Ok(place) = tokio::time::timeout(ADMISSION, self.arm.admit_post()).await else {
+        // Only so many prepare themselves, so that nothing is read long before the POST.
+        let Ok(turn) = tokio::time::timeout(ADMISSION, self.preparing.acquire()).await else {
             return self.come_back_later(id, key).await;
         };
         let now = self.now();
@@ -61,11 +66,13 @@ impl Engine {
         if action != Next::Post {
             return self.follow_up(&saved.value, action).await;
         }
+        // Taken only now, so that no place for calls stays empty while the store works.
+        let Ok(place) = tokio::time::timeout(self.config.place_patience, self.arm.admit_post()).await else {
+            return self.conclude(&saved, Event::Withdraw, self.now(), &policy).await;
+        };
+        drop(turn);
         let access = self.gain_access(&saved.value, is_unmanaged, &place).await?;
-        // After saving, which took its time: a stop or a pause that was answered is obeyed (design §4). One after the other,
-        // so that nothing at all lies between the last word on this rollout and its POST.
-        let goes_on = !self.is_held().await?
-            && self.store.rollout(id).await?.is_some_and(|rollout| rollout.value.state == RolloutState::Running);
+        let goes_on = self.goes_on(&saved.value, now).await?;
         // Whoever was held up until another worker may have it posts nothing: that one may post at any moment.
         if !goes_on || !saved.value.may_be_asked(self.now()) {
             return self.conclude(&saved, Event::Withdraw, now, &policy).await;
@@ -125,6 +132,21 @@ impl Engine {
         Ok(Some(Step { refresh, event, policy, known, plan, is_unmanaged }))
     }
 
+    /// Whether nobody has stopped a refresh since everything was read for it at `read_at`: a stop or a pause that was answered
+    /// is obeyed (design §4). One after the other, so that nothing at all lies between the last word on its rollout and its POST.
+    async fn goes_on(&self, refresh: &Refresh, read_at: Timestamp) -> Result<bool, EngineError> {
+        if self.is_held().await? {
+            return Ok(false);
+        }
+        let now = self.now();
+        let deployment = match now > read_at + FRESH {
+            true => self.deployment(&refresh.key).await?.map(|deployment| deployment.value),
+            false => None,
+        };
+        let rollout = self.store.rollout(refresh.rollout_id).await?;
+        Ok(rollout.is_some_and(|rollout| may_be_posted(&rollout.value, deployment.as_ref(), now).is_none()))
+    }
+
     async fn come_back_later(&self, id: RolloutId, key: &DeploymentKey) -> Result<(), EngineError> {
         if let Some(refresh) = self.store.refresh(id, key).await?
             && matches!(refresh.value.state, RefreshState::Queued { due: Some(_), .. })
@@ -167,17 +189,16 @@ impl Engine {
                 return Ok(());
             }
         };
-        if let Some(past) = next.past(now) {
-            // First, and harmless if the race is lost: who won it learned the same.
-            self.store.record_past(&next.key, &past).await?;
+        let next = refresh.with(next);
+        let is_stored = match next.value.past(now) {
+            Some(past) => self.store.save_ended(&next, &past).await?.is_stored(),
+            None => self.save_refresh(&next).await?.is_some(),
+        };
+        if !is_stored {
+            return Ok(());
         }
-        match self.save_refresh(&refresh.with(next)).await? {
-            Some(saved) => {
-                note_move(&refresh.value, &saved.value);
-                self.follow_up(&saved.value, action).await
-            }
-            None => Ok(()),
-        }
+        note_move(&refresh.value, &next.value);
+        self.follow_up(&next.value, action).await
     }
 
     async fn follow_up(&self, refresh: &Refresh, action: Next) -> Result<(), EngineError> {

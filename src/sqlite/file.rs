@@ -16,10 +16,11 @@ const NAP: Duration = Duration::from_millis(1);
 const CACHE_KIB: i32 = 2 * 1024;
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 64;
-/// The log is moved into the file once it has so many pages; each time costs a wait for the disk.
-const CHECKPOINT_PAGES: i32 = 4_000;
-/// A log that has grown beyond this many bytes is cut back to it.
-const LOG_BYTES: i32 = 32 * 1024 * 1024;
+/// The log is moved into the file once it has so many pages, 64 MiB. Each time costs a wait for the disk, and a page that
+/// was written often meanwhile is moved once.
+const CHECKPOINT_PAGES: i32 = 16_000;
+/// A log that has grown beyond this many bytes is cut back to it: more than what is moved at a time.
+const LOG_BYTES: i32 = 80 * 1024 * 1024;
 
 /// What a file holds.
 #[derive(Debug)]

@@ -130,7 +130,8 @@ pub trait Store: Send + Sync + 'static {
     /// Rollouts that still need the timer: not ended, or ended with refreshes that have no result yet. Oldest first.
     async fn open_rollouts(&self) -> Result<Vec<Versioned<Rollout>>, StoreError>;
 
-    /// Adds refreshes of one rollout; those that exist already are left as they are. Returns how many were added.
+    /// Adds refreshes of one rollout; those that exist already are left as they are. Returns how many were added. Where it
+    /// fails some may have been added; the same again adds the rest.
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError>;
     /// One refresh.
     async fn refresh(&self, rollout: RolloutId, key: &DeploymentKey) -> Result<Option<Versioned<Refresh>>, StoreError>;
@@ -178,6 +179,13 @@ pub trait Store: Send + Sync + 'static {
     /// Notes how a refresh ended ([`Deployment::note_past`]), whatever else changes in the record meanwhile. A deployment
     /// that is not stored stays so.
     async fn record_past(&self, key: &DeploymentKey, past: &PastRefresh) -> Result<(), StoreError>;
+    /// [`Store::record_past`] and then [`Store::save_refreshes`] of the refresh that ended so; in one commit where the store
+    /// can. What was noted stays although the refresh's guard fails: who was quicker has learned the same.
+    async fn save_ended(&self, refresh: &Versioned<Refresh>, past: &PastRefresh) -> Result<Saved, StoreError> {
+        self.record_past(&refresh.value.key, past).await?;
+        let saved = self.save_refreshes(std::slice::from_ref(refresh)).await?;
+        Ok(saved.into_iter().next().unwrap_or(Saved::Conflict))
+    }
     /// Removes deployments that are gone since before `before`; returns how many.
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError>;
     /// Removes one deployment, guarded.

@@ -68,6 +68,7 @@ macro_rules! store_contract {
                 deployments_are_listed_by_plan_with_tombstones_and_counted_without,
                 due_checks_come_the_longest_due_first_and_not_a_moment_early,
                 the_end_of_a_refresh_is_noted_without_losing_other_changes,
+                a_refresh_that_ended_is_saved_with_its_note_and_its_guard,
                 an_older_end_does_not_undo_what_was_applied_last,
                 notes_and_guarded_writes_at_once_lose_nothing,
                 deployments_gone_long_enough_are_forgotten,

@@ -8,35 +8,38 @@ use serde_json::{Value, json};
 
 use crate::processes::{Home, Running, run, until};
 
+/// The guard of notifications.
+pub const SIG: &str = "short";
+
 /// A handler, on a port that was free a moment ago.
-struct Handler {
+pub struct Handler {
     process: Running,
-    port: u16,
+    pub port: u16,
     client: reqwest::Client,
     runtime: tokio::runtime::Runtime,
 }
 
-fn command(home: &Home) -> (Command, u16) {
+pub fn command(home: &Home) -> (Command, u16) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut command = home.command(&["handler"]);
     command.envs([
         ("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string().as_str()),
         ("STATE_STORE", "sqlite:state.db"),
         ("ARM_ENDPOINT", "http://127.0.0.1:1"),
-        ("NOTIFICATION_SIG", "short"),
+        ("NOTIFICATION_SIG", SIG),
     ]);
     (command, port)
 }
 
 impl Handler {
-    fn of((command, port): (Command, u16)) -> Self {
+    pub fn of((command, port): (Command, u16)) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _once_is_enough = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
         Self { process: Running::start(command), port, client, runtime }
     }
 
-    fn call(&self, method: &str, path: &str, body: String) -> Option<(u16, String)> {
+    pub fn call(&self, method: &str, path: &str, body: String) -> Option<(u16, String)> {
         let request = self.client.request(method.parse().unwrap(), format!("http://127.0.0.1:{}{path}", self.port));
         let request = request.header("X-Azure-Functions-InvocationId", "the-invocation").body(body);
         self.runtime.block_on(async {
@@ -45,7 +48,7 @@ impl Handler {
         })
     }
 
-    fn is_up(&self) -> Option<()> {
+    pub fn is_up(&self) -> Option<()> {
         (self.call("GET", "/", String::new())?.0 == 200).then_some(())
     }
 }

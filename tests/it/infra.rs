@@ -241,16 +241,18 @@ fn the_times_of_host_queue_and_engine_fit_together() {
 
     // We give up first, then the host, then the lock: nobody works on a message that somebody else has got.
     assert!(time("INVOCATION_DEADLINE") < function_timeout && function_timeout <= renewal && function_timeout <= lock);
-    // A step: a place, the call, and a third as much again for the store and the queue.
-    assert!(time("ADMISSION") + time("call_timeout") + Duration::from_secs(60) <= time("INVOCATION_DEADLINE"));
+    // A step: its turn, a place, the call, and a third as much again for the store and the queue.
+    let step = time("ADMISSION") + time("PLACE") + time("call_timeout");
+    assert!(step + Duration::from_secs(60) <= time("INVOCATION_DEADLINE"));
     // And a whole sending that nobody answers, with something to spare.
     let sending = time("REPEATS_BEGIN") + time("CALL_TIMEOUT");
-    assert!(time("ADMISSION") + time("call_timeout") + sending < time("INVOCATION_DEADLINE"));
+    assert!(step + sending < time("INVOCATION_DEADLINE"));
     // Nobody takes over what is still being asked.
-    assert!(time("call_timeout") <= CALL && CALL < time("CLAIM") && CALL < time("LEASE"));
+    assert!(time("call_timeout") <= CALL);
+    assert!(time("LOOK_PLACE") + CALL < time("CLAIM") && time("PLACE") + CALL < time("LEASE"));
     assert!(
         time("LEASE") <= time("INVOCATION_DEADLINE")
-            && time("TICK") + time("call_timeout") < time("INVOCATION_DEADLINE")
+            && time("TICK") + time("LOOK_PLACE") + time("call_timeout") < time("INVOCATION_DEADLINE")
     );
     // A message sent again has another id; one id is repeated only after an unclear answer, at once.
     assert!(time("INVOCATION_DEADLINE") < time("duplicateDetectionHistoryTimeWindow"));

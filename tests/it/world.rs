@@ -51,6 +51,11 @@ pub struct Options {
     pub operation: Duration,
     pub retry_after: Option<Duration>,
     pub looks_at_once: usize,
+    /// How many calls to ARM may go at once.
+    pub calls_at_once: usize,
+    pub posts_prepared: usize,
+    /// How long a step waits for one of those places, in real time.
+    pub place_patience: Duration,
     /// How long a call to ARM may take, in real time.
     pub call_timeout: Duration,
     /// Whether the simulator keeps a journal of what it was asked.
@@ -85,6 +90,9 @@ impl Default for Options {
             operation: Duration::from_secs(60),
             retry_after: Some(Duration::from_secs(15)),
             looks_at_once: 128,
+            calls_at_once: 64,
+            posts_prepared: 64,
+            place_patience: Duration::from_secs(10),
             call_timeout: Duration::from_secs(2),
             keeps_journal: false,
             sigs: vec![SIG.into(), "the-next-sig".into()],
@@ -149,6 +157,7 @@ impl World {
         let mut arm = ArmConfig::for_endpoint(self.simulator.endpoint().clone());
         arm.audience = "https://management.azure.com".into();
         arm.call_timeout = self.options.call_timeout;
+        arm.max_concurrency = self.options.calls_at_once;
         let arm = ArmClient::new(arm, Arc::new(tokens), clock.clone()).unwrap();
         let config = EngineConfig {
             policy: Policy {
@@ -162,6 +171,8 @@ impl World {
             offers: self.options.offers.clone(),
             mode: self.options.mode,
             retention: self.options.retention,
+            posts_prepared: self.options.posts_prepared,
+            place_patience: self.options.place_patience,
             looks_at_once: self.options.looks_at_once,
         };
         let mut engine = Engine::new(store, queue, arm, clock.clone(), config);

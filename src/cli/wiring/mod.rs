@@ -15,7 +15,7 @@ use crate::arm::{ArmClient, ArmConfig, Proxy};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::lint::Linter;
 use crate::engine::watch::Watch;
-use crate::engine::{Engine, EngineConfig, Mode, OfferConfig};
+use crate::engine::{Engine, EngineConfig, Mode, OfferConfig, step};
 use crate::functions::App;
 use crate::functions::dashboard::Dashboard;
 use crate::functions::wire::caller::IsVouched;
@@ -199,7 +199,10 @@ fn engine_config(settings: &Settings) -> EngineConfig {
             settings::Mode::Observe => Mode::Observe,
             settings::Mode::Act => Mode::Act,
         },
-        // So many more than places for calls that these stay filled, and so few that no claim runs out while it waits.
-        looks_at_once: settings.arm.max_concurrency + 64,
+        // As many as have a place for the call: where the store takes no longer than Azure, these stay filled.
+        posts_prepared: settings.arm.max_concurrency,
+        place_patience: step::PLACE,
+        // So many more than places for calls that these stay filled while the store works.
+        looks_at_once: settings.arm.max_concurrency + 128,
     }
 }

@@ -31,6 +31,9 @@ use super::document::{DocumentName, after_name, continuation_after, prefix_range
 use super::{Claim, ETag, Page, PageRequest, Saved, Store, StoreError, Versioned};
 use record::{Guard, Record, key_bytes, read, write};
 
+/// How many refreshes are added in one piece of work.
+const INSERTED_AT_ONCE: usize = 100;
+
 /// A store in a SQLite file. Dropping it ends its threads and closes the file.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -171,8 +174,13 @@ impl Store for SqliteStore {
 
     async fn insert_refreshes(&self, refreshes: &[Refresh]) -> Result<usize, StoreError> {
         let guard = Guard::New(record::first_etag());
-        let rows: Vec<_> = refreshes.iter().map(|refresh| refreshes::Row::of(refresh, guard)).collect();
-        self.write("add refreshes", move |connection| refreshes::insert(connection, &rows)).await
+        let mut added = 0;
+        // In parts, so that what else is to be written does not wait for all of them.
+        for part in refreshes.chunks(INSERTED_AT_ONCE) {
+            let rows: Vec<_> = part.iter().map(|refresh| refreshes::Row::of(refresh, guard)).collect();
+            added += self.write("add refreshes", move |connection| refreshes::insert(connection, &rows)).await?;
+        }
+        Ok(added)
     }
 
     async fn refresh(&self, rollout: RolloutId, key: &DeploymentKey) -> Result<Option<Versioned<Refresh>>, StoreError> {
@@ -276,6 +284,17 @@ impl Store for SqliteStore {
         let (key, past) = (key_bytes(key), past.clone());
         let note = move |connection: &Connection| deployments::record_past(connection, &key, &past);
         self.write("note how a refresh ended", note).await
+    }
+
+    async fn save_ended(&self, refresh: &Versioned<Refresh>, past: &PastRefresh) -> Result<Saved, StoreError> {
+        let (key, past) = (key_bytes(&refresh.value.key), past.clone());
+        let row = [refreshes::Row::guarded(refresh)];
+        let save = move |connection: &Connection| {
+            deployments::record_past(connection, &key, &past)?;
+            refreshes::save(connection, &row)
+        };
+        let saved = self.write("save how a refresh ended", save).await?;
+        Ok(saved.into_iter().next().unwrap_or(Saved::Conflict))
     }
 
     async fn forget_gone(&self, before: Timestamp) -> Result<usize, StoreError> {

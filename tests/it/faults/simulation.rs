@@ -134,6 +134,8 @@ impl Simulation {
             operation: Duration::from_secs(chance.pick(&[1, 20, 45, 120])),
             retry_after: chance.pick(&[Some(15), Some(5), Some(60), None]).map(Duration::from_secs),
             looks_at_once: chance.pick(&[1, 1, 1, 4]),
+            calls_at_once: chance.pick(&[64, 64, 1]),
+            posts_prepared: chance.pick(&[64, 64, 2, 1]),
             call_timeout: if hangs { Duration::from_millis(300) } else { Duration::from_secs(10) },
             keeps_journal: true,
             ..Options::default()

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use permafresh::rollout::{Deployment, Timestamp};
+use permafresh::rollout::{Deployment, Refresh, Standing, Timestamp};
 use permafresh::store::{Saved, Store, Versioned};
 
-use crate::contracts::samples::{after, application, at, deployment, in_order_of_keys, page, plan, succeeded};
+use crate::contracts::samples::{
+    after, application, assert_tally_is_a_recount, at, deployment, in_order_of_keys, page, plan, put, refresh,
+    rollout_id, standing, stored, succeeded,
+};
 
 async fn save(store: &dyn Store, deployments: impl IntoIterator<Item = Deployment>) {
     let new: Vec<_> = deployments.into_iter().map(Versioned::new).collect();
@@ -139,6 +142,31 @@ pub async fn the_end_of_a_refresh_is_noted_without_losing_other_changes(open: im
     assert!(store.save_deployments(&[noted.with(changed.clone())]).await.unwrap()[0].is_stored());
     store.record_past(&application(1).key(), &second).await.unwrap();
     assert_eq!(read(&*store, 1).await.unwrap().value, after(changed, &[first, second]));
+}
+
+pub async fn a_refresh_that_ended_is_saved_with_its_note_and_its_guard(open: impl Fn() -> Arc<dyn Store>) {
+    let store = open();
+    let past = succeeded(1, "1.4.0", 10);
+    save(&*store, [deployment(1)]).await;
+    store.insert_refreshes(&[refresh(1, 1)]).await.unwrap();
+    let running = put(&*store, &refresh(1, 1), standing(Standing::Running, at(1))).await;
+    let read_before = stored(&*store, &running).await;
+    let ended = Refresh { state: standing(Standing::Succeeded, at(0)), ..running };
+    assert!(store.save_ended(&read_before.with(ended.clone()), &past).await.unwrap().is_stored());
+    assert_eq!(stored(&*store, &ended).await.value, ended);
+    assert_eq!(read(&*store, 1).await.unwrap().value, after(deployment(1), std::slice::from_ref(&past)));
+    assert_tally_is_a_recount(&*store, rollout_id(1)).await;
+
+    let later = succeeded(2, "1.5.0", 11);
+    let failed = Refresh { state: standing(Standing::Failed, at(0)), ..ended.clone() };
+    assert_eq!(
+        store.save_ended(&read_before.with(failed), &later).await.unwrap(),
+        Saved::Conflict,
+        "who was quicker won"
+    );
+    assert_eq!(stored(&*store, &ended).await.value, ended);
+    assert_eq!(read(&*store, 1).await.unwrap().value, after(deployment(1), &[past, later]), "and learned the same");
+    assert_tally_is_a_recount(&*store, rollout_id(1)).await;
 }
 
 pub async fn an_older_end_does_not_undo_what_was_applied_last(open: impl Fn() -> Arc<dyn Store>) {
