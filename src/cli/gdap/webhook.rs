@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use super::SETTINGS;
 use crate::access::gdap::Gdap;
@@ -45,6 +46,9 @@ pub enum WebhookCommand {
         /// How long to wait for it, in seconds
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=600), value_name = "SECONDS")]
         timeout: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -58,6 +62,9 @@ pub struct RegisterArgs {
     /// Take the registration over from another address, which gets no events any more
     #[arg(long)]
     replace: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Serialize)]
@@ -74,7 +81,7 @@ impl WebhookCommand {
         match self {
             Self::Show { json } => show(gdap, json).await,
             Self::Register(args) => register(&args, gdap).await,
-            Self::Test { timeout } => test(gdap, Duration::from_secs(timeout)).await,
+            Self::Test { timeout, json } => test(gdap, Duration::from_secs(timeout), json).await,
         }
     }
 }
@@ -115,8 +122,12 @@ async fn register(args: &RegisterArgs, gdap: &Gdap) -> Result<Exit, Failure> {
         let known = gdap.registration().await?;
         match Needed::of(known.as_ref(), wanted.clone()) {
             Needed::Nothing => {
-                print(&format!("{}\n", wanted.url))?;
-                say("It is registered.");
+                if args.json {
+                    print_json(&Shown { url: Some(&wanted.url), events: &wanted.events, is_complete: true })?;
+                } else {
+                    print(&format!("{}\n", wanted.url))?;
+                    say("It is registered.");
+                }
                 return Ok(Exit::Success);
             }
             // The next look shows whether it is there.
@@ -134,7 +145,7 @@ async fn register(args: &RegisterArgs, gdap: &Gdap) -> Result<Exit, Failure> {
     Err(Failure::new(error, "see `permafresh gdap webhook show`, and try again in a few minutes"))
 }
 
-async fn test(gdap: &Gdap, patience: Duration) -> Result<Exit, Failure> {
+async fn test(gdap: &Gdap, patience: Duration, json: bool) -> Result<Exit, Failure> {
     let id = gdap.start_trial().await?;
     let mut waited = Duration::ZERO;
     let trial: Trial = loop {
@@ -145,6 +156,10 @@ async fn test(gdap: &Gdap, patience: Duration) -> Result<Exit, Failure> {
         tokio::time::sleep(GAP).await;
         waited += GAP;
     };
+    if json {
+        let answers: Vec<_> = trial.results.iter().map(|result| &result.response_code).collect();
+        print_json(&json!({"gotThrough": trial.got_through(), "answers": answers}))?;
+    }
     if trial.got_through() {
         say("Partner Center's trial got through, and the service believed it.");
         return Ok(Exit::Success);
