@@ -10,17 +10,20 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 mod access;
+mod event;
 mod transition;
 
 #[cfg(test)]
 mod tests;
 
+pub use event::{Event, IllegalEvent};
+
 use super::hand_over::HandOver;
 use super::jit::Approval;
 use super::ways::Refusal;
 use super::{
-    Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, PollAnswer, ReadAnswer,
-    RemoteError, RolloutId, SubmitAnswer, Timestamp, Version, Way,
+    Actor, ApplicationId, DeploymentKey, Failure, Operation, PastRefresh, PastResult, RemoteError, RolloutId,
+    Timestamp, Version, Way,
 };
 
 /// How long a worker may take from *submitting* to ARM's answer before somebody else may try (design §4).
@@ -315,75 +318,6 @@ pub enum SkipReason {
     MissedWindow,
 }
 
-/// What may happen to a refresh.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// There is a free place for it.
-    Release,
-    /// Its rollout does not go on: it gives its place back.
-    PutBack,
-    /// The same, said by the worker that has it and has not posted it.
-    Withdraw,
-    /// It may not be posted before this time.
-    Delay {
-        /// The time.
-        until: Timestamp,
-    },
-    /// It may only be posted in a maintenance window.
-    AwaitWindow {
-        /// When the next one opens.
-        opens_at: Timestamp,
-    },
-    /// The message for its next step was delivered again and again, and is dead.
-    DeadLettered {
-        /// What the queue says.
-        reason: String,
-    },
-    /// A worker takes it.
-    Submit,
-    /// ARM answered the POST (or did not).
-    Answered {
-        /// The answer.
-        answer: SubmitAnswer,
-        /// `x-ms-correlation-request-id` of the answer.
-        correlation_id: Option<String>,
-    },
-    /// A worker takes the look that is due.
-    Claim,
-    /// ARM answered the look.
-    Polled(PollAnswer),
-    /// ARM answered the reading of the application.
-    Read(ReadAnswer),
-    /// The gate it waits at will not open.
-    GateClosed {
-        /// Why.
-        error: RemoteError,
-    },
-    /// The timer found it past its time.
-    Overdue,
-    /// It is called off.
-    Cancel,
-    /// A newer rollout takes its place.
-    Supersede {
-        /// Which.
-        by: RolloutId,
-    },
-    /// There is nothing to do.
-    Skip {
-        /// Why.
-        why: SkipReason,
-    },
-    /// A person wants it tried again.
-    Retry,
-    /// The deployment has come (back) since it ended: what it ended with says nothing any more.
-    Rejoin,
-    /// The customer has run what was handed over.
-    CustomerRan {
-        /// What says so.
-        evidence: Evidence,
-    },
-}
-
 /// What to do after a transition, once the new state is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -415,16 +349,6 @@ pub struct Policy {
     pub arm_endpoint: String,
     /// The API version a customer's command has to name (`ARM_API_VERSION`).
     pub arm_api_version: String,
-}
-
-/// An event that makes no sense in the state.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a refresh that is {state} cannot take the event {event}")]
-pub struct IllegalEvent {
-    /// The state's name.
-    pub state: &'static str,
-    /// The event's name.
-    pub event: &'static str,
 }
 
 impl Refresh {
@@ -574,33 +498,6 @@ impl RefreshState {
             Self::Skipped { .. } => "skipped",
             Self::HandedOver { .. } => "handedOver",
             Self::Superseded { .. } => "superseded",
-        }
-    }
-}
-
-impl Event {
-    /// The event's word in errors and logs.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::PutBack => "putBack",
-            Self::Withdraw => "withdraw",
-            Self::Delay { .. } => "delay",
-            Self::AwaitWindow { .. } => "awaitWindow",
-            Self::DeadLettered { .. } => "deadLettered",
-            Self::Submit => "submit",
-            Self::Answered { .. } => "answered",
-            Self::Claim => "claim",
-            Self::Polled(_) => "polled",
-            Self::Read(_) => "read",
-            Self::GateClosed { .. } => "gateClosed",
-            Self::Overdue => "overdue",
-            Self::Cancel => "cancel",
-            Self::Supersede { .. } => "supersede",
-            Self::Skip { .. } => "skip",
-            Self::Retry => "retry",
-            Self::Rejoin => "rejoin",
-            Self::CustomerRan { .. } => "customer ran",
         }
     }
 }

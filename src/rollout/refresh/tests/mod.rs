@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::rollout::{Monitor, PollingUrl};
+use crate::rollout::{PollAnswer, ReadAnswer, SubmitAnswer};
 
 fn start() -> Timestamp {
     "2026-03-10T12:00:00Z".parse().unwrap()
