@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use axum::response::Response;
 use permafresh::rollout::{Deployment, Plan, Refresh, Standing};
-use permafresh::store::{Store, Versioned};
+use permafresh::store::{Saved, Store, Versioned};
 use tower::ServiceExt;
 
 use crate::azurite;
@@ -45,7 +45,7 @@ async fn requests(rows: usize) -> BTreeMap<String, usize> {
         })
         .collect();
     for (deployments, refreshes) in deployments.chunks(1_000).zip(refreshes.chunks(1_000)) {
-        assert!(store.save_deployments(deployments).await.unwrap().iter().all(|saved| saved.is_stored()));
+        assert!(store.save_deployments(deployments).await.unwrap().iter().all(Saved::is_stored));
         assert_eq!(store.insert_refreshes(refreshes).await.unwrap(), refreshes.len());
     }
 
