@@ -136,6 +136,8 @@ var access = {
   GRAPH_ENDPOINT: graphEndpoints[environment().name]
   KEY_VAULT_URL: keyVaultUri
   GDAP_CLIENT_ID: ''
+  GDAP_CLIENT_CERTIFICATE: ''
+  GDAP_TOKEN_ENDPOINT: 'v2'
   GDAP_SECRET_NAME: ''
   CONSENT_STATE_KEY: ''
   PUBLIC_URL: publicUrl

@@ -64,7 +64,12 @@ impl ClientCertificate {
     }
 
     /// The signed assertion that `client_id` is who asks `audience` for a token, from `now` on, in seconds.
-    fn assertion(&self, client_id: &str, audience: &str, now: i64) -> Result<String, ring::error::Unspecified> {
+    pub(super) fn assertion(
+        &self,
+        client_id: &str,
+        audience: &str,
+        now: i64,
+    ) -> Result<String, ring::error::Unspecified> {
         let header = serde_json::json!({"alg": "PS256", "typ": "JWT", "x5t#S256": self.thumbprint});
         let claims = serde_json::json!({
             "aud": audience, "iss": client_id, "sub": client_id, "jti": Uuid::new_v4(),

@@ -270,7 +270,7 @@ impl ArmClient {
         };
         match self.call(call, Some(turn)).await {
             Outcome::Answered { received, throttled_for } => Posted {
-                answer: operation::submitted(&self.answer(&received)),
+                answer: operation::submitted(&self.answer(&received), &self.shared.host),
                 correlation_id: header(&received.headers, &CORRELATION_ID),
                 throttled_for,
                 tenant_id: challenge_of(&received),

@@ -53,9 +53,9 @@ pub fn blames_token(error: &RemoteError) -> bool {
 ///
 /// A 401 that still blames the token here has been repeated with a new one: that is our trouble and not this
 /// deployment's, so it is retried rather than taken as a refusal, which would hand over one customer after the other.
-pub fn submitted(answer: &Answer<'_>) -> SubmitAnswer {
+pub fn submitted(answer: &Answer<'_>, host: &ArmHost) -> SubmitAnswer {
     match answer.status.as_u16() {
-        201 | 202 => accepted(answer),
+        201 | 202 => accepted(answer, host),
         200..300 => SubmitAnswer::NoMonitor,
         401 => {
             let error = answer.error();
@@ -79,9 +79,17 @@ pub fn submitted(answer: &Answer<'_>) -> SubmitAnswer {
     }
 }
 
-fn accepted(answer: &Answer<'_>) -> SubmitAnswer {
+/// Of two URLs one that may not be called is as good as none (contracts/arm.md §2.2); alone it is kept, since its refusal
+/// says what is wrong.
+fn accepted(answer: &Answer<'_>, host: &ArmHost) -> SubmitAnswer {
+    let may_be_called = |url: &PollingUrl| host.admit(url.expose()).is_ok();
     let (url, monitor, fallback) = match (answer.url("azure-asyncoperation"), answer.url(LOCATION)) {
-        (Some(url), location) => (url, Monitor::AsyncOperation, location),
+        (Some(url), Some(location)) => match (may_be_called(&url), may_be_called(&location)) {
+            (false, true) => (location, Monitor::Location, None),
+            (true, false) => (url, Monitor::AsyncOperation, None),
+            _ => (url, Monitor::AsyncOperation, Some(location)),
+        },
+        (Some(url), None) => (url, Monitor::AsyncOperation, None),
         (None, Some(url)) => (url, Monitor::Location, None),
         (None, None) => return SubmitAnswer::NoMonitor,
     };
@@ -241,7 +249,7 @@ mod tests {
             let at = "2026-03-10T12:00:00Z".parse().unwrap();
             let answer =
                 Answer { status: StatusCode::from_u16(status).unwrap(), headers: &headers, body: body.as_bytes(), at };
-            let _ = submitted(&answer);
+            let _ = submitted(&answer, &host);
             let _ = read(&answer);
             for monitor in [Monitor::AsyncOperation, Monitor::Location] {
                 if let PollAnswer::Running { moved: Some(url), .. } = polled(&answer, monitor, &host) {

@@ -236,9 +236,9 @@ fn obstacle(error: GdapError) -> SubmitAnswer {
     let gated = |code: &str, gate| SubmitAnswer::Gated { error: ours(code, message.clone()), gate };
     match error {
         GdapError::Retry { wait, .. } => SubmitAnswer::Retry { error: ours(GDAP_UNAVAILABLE, message), wait },
-        GdapError::NeedsConsent { tenant_id, .. } | GdapError::NeedsAdministrator { tenant_id, .. } => {
-            gated(CONSENT_MISSING, Gate::Consent { tenant_id })
-        }
+        GdapError::NeedsConsent { tenant_id, .. }
+        | GdapError::NeedsAdministrator { tenant_id, .. }
+        | GdapError::ConsentLacks { tenant_id, .. } => gated(CONSENT_MISSING, Gate::Consent { tenant_id }),
         GdapError::ServicePrincipalMissing { .. } => refused(SERVICE_PRINCIPAL_MISSING),
         GdapError::CustomerPolicy { .. } => refused(CUSTOMER_POLICY),
         GdapError::NoRelationship { .. } => refused(NO_RELATIONSHIP),

@@ -33,7 +33,7 @@ pub mod registry;
 pub mod renewal;
 mod retention;
 pub mod schedule;
-mod standstill;
+pub mod standstill;
 pub mod step;
 pub mod switch;
 pub mod sync;

@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// The refresh of a deployment in the newest rollout that has one, with that rollout; looked for in the newest
-    /// [`LOOKED_THROUGH`] rollouts of all plans.
+    /// hundred rollouts of all plans.
     pub async fn latest_refresh(&self, deployment: &Deployment) -> Result<Option<(Rollout, Refresh)>, EngineError> {
         let newest = self.store.rollouts(&PageRequest { continuation: None, top: LOOKED_THROUGH }).await?;
         for rollout in newest.items {

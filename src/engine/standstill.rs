@@ -12,8 +12,8 @@ use crate::access::gdap::{GdapError, Standstill};
 use crate::rollout::Timestamp;
 use crate::rollout::failure::{GDAP_MISCONFIGURED, SIGN_IN_NEEDED};
 use crate::rollout::refresh::Gate;
-use crate::store::Versioned;
 use crate::store::document::{self, Document};
+use crate::store::{Store, StoreError, Versioned};
 
 /// How often Entra is asked whether it gives tokens again.
 pub(super) const GAP: Duration = Duration::from_secs(5 * 60);
@@ -21,7 +21,7 @@ pub(super) const GAP: Duration = Duration::from_secs(5 * 60);
 /// That GDAP stands still; there is one, or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct GdapStandstill {
+pub struct GdapStandstill {
     /// Since when.
     pub since: Timestamp,
     /// Why, in a word.
@@ -42,9 +42,17 @@ impl Document for GdapStandstill {
 
 const NAME: &str = "gdap";
 
+/// The standstill that is noted in `store`, if one is.
+///
+/// # Errors
+/// As the store says.
+pub async fn noted(store: &dyn Store) -> Result<Option<GdapStandstill>, StoreError> {
+    Ok(document::get::<GdapStandstill>(store, NAME).await?.map(|known| known.value))
+}
+
 impl Engine {
     pub(super) async fn gdap_standstill(&self) -> Result<Option<GdapStandstill>, EngineError> {
-        Ok(document::get::<GdapStandstill>(self.store(), NAME).await?.map(|known| known.value))
+        Ok(noted(self.store()).await?)
     }
 
     /// Notes that GDAP stands still; whoever was first has said so.

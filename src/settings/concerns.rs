@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use crate::access::certificate::ClientCertificate;
+use crate::access::gdap::exchange::TokenEndpoint;
 use crate::access::guests::AllowedTenants;
 use crate::rollout::submission::States;
 
@@ -217,6 +218,10 @@ pub struct GdapSettings {
     pub key_vault_url: Option<Endpoint>,
     /// The app that customers consent to.
     pub client_id: Option<String>,
+    /// Its certificate, where it proves itself by one.
+    pub certificate: Option<ClientCertificate>,
+    /// Which of Entra's endpoints exchanges the refresh token.
+    pub token_endpoint: TokenEndpoint,
     /// The name of the refresh token's secret.
     pub secret_name: Option<String>,
     /// What signs the state of consent links.

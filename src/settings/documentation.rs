@@ -115,6 +115,15 @@ pub const ALL: &[SettingDoc] = &[
         "key vault that holds the GDAP refresh token; absent means a file beside the store, outside Azure only",
     ),
     without("GDAP_CLIENT_ID", "app registration that customers consent to; absent means no GDAP"),
+    without(
+        "GDAP_CLIENT_CERTIFICATE",
+        "certificate and RSA key of that app, PEM, by which it proves itself; else a secret or a managed identity does",
+    ),
+    with(
+        "GDAP_TOKEN_ENDPOINT",
+        "v2",
+        "which of Entra's endpoints exchanges the refresh token: v2 (scope) or v1 (resource)",
+    ),
     without("GDAP_SECRET_NAME", "name of the refresh token's secret in the key vault; absent means gdap-refresh-token"),
     without("CONSENT_STATE_KEY", "key that signs the state of consent links, at least 32 characters"),
     without("PUBLIC_URL", "address under which customers and Partner Center reach this service"),

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use reader::Reader;
 
 use crate::access::certificate::ClientCertificate;
+use crate::access::gdap::exchange::TokenEndpoint;
 use crate::access::guests::AllowedTenants;
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::submission::States;
@@ -336,20 +337,11 @@ fn additional_tenants(reader: &mut Reader<'_>, credential: &Credential) -> Allow
 }
 
 fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {
-    const CERTIFICATE: &str = "PARTNER_CENTER_CLIENT_CERTIFICATE";
     const STATES: &str = "PARTNER_CENTER_STATES";
     let endpoint = reader.endpoint_or_default("PARTNER_CENTER_ENDPOINT");
     let tenant_id = reader.directory_id("PARTNER_CENTER_TENANT_ID");
     let client_id = reader.directory_id("PARTNER_CENTER_CLIENT_ID");
-    let certificate = reader.text(CERTIFICATE).map(ClientCertificate::from_pem);
-    let certificate = match certificate {
-        Some(Err(why)) => {
-            reader.wrong(CERTIFICATE, why, "give certificate and RSA key as PEM, as Key Vault hands them out");
-            None
-        }
-        Some(Ok(certificate)) => Some(AppProof::Certificate(certificate)),
-        None => None,
-    };
+    let certificate = certificate(reader, "PARTNER_CENTER_CLIENT_CERTIFICATE").map(AppProof::Certificate);
     let secret = reader.secret("PARTNER_CENTER_CLIENT_SECRET").map(AppProof::Secret);
     let app = match (tenant_id, client_id, certificate.or(secret)) {
         (Some(tenant_id), Some(client_id), Some(proof)) => Some(PartnerCenterApp { tenant_id, client_id, proof }),
@@ -375,12 +367,26 @@ fn partner_center(reader: &mut Reader<'_>) -> PartnerCenterSettings {
     PartnerCenterSettings { endpoint, app, states }
 }
 
+fn certificate(reader: &mut Reader<'_>, name: &str) -> Option<ClientCertificate> {
+    match ClientCertificate::from_pem(reader.text(name)?) {
+        Ok(certificate) => Some(certificate),
+        Err(why) => {
+            reader.wrong(name, why, "give certificate and RSA key as PEM, as Key Vault hands them out");
+            None
+        }
+    }
+}
+
 fn gdap(reader: &mut Reader<'_>) -> GdapSettings {
     let settings = GdapSettings {
         partner_api_endpoint: reader.endpoint_or_default("PARTNER_API_ENDPOINT"),
         graph_endpoint: reader.endpoint_or_default("GRAPH_ENDPOINT"),
         key_vault_url: reader.endpoint("KEY_VAULT_URL"),
         client_id: reader.directory_id("GDAP_CLIENT_ID"),
+        certificate: certificate(reader, "GDAP_CLIENT_CERTIFICATE"),
+        token_endpoint: reader
+            .word("GDAP_TOKEN_ENDPOINT", &[("v2", TokenEndpoint::V2), ("v1", TokenEndpoint::V1)])
+            .unwrap_or_default(),
         secret_name: reader.checked(
             "GDAP_SECRET_NAME",
             |text| text.len() <= 127 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
@@ -398,6 +404,13 @@ fn gdap(reader: &mut Reader<'_>) -> GdapSettings {
         public_url: reader.endpoint("PUBLIC_URL"),
     };
     if settings.client_id.is_none() {
+        if settings.certificate.is_some() {
+            reader.odd(
+                "GDAP_CLIENT_CERTIFICATE",
+                "it is not used, since GDAP_CLIENT_ID is absent",
+                "set both, or none",
+            );
+        }
         return settings;
     }
     if settings.key_vault_url.is_none() && is_inside_azure(reader) {

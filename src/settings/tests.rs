@@ -564,3 +564,22 @@ fn a_collector_is_read_under_the_rules_of_every_other_address_and_secret() {
         assert!(problems[0].name == bad && !problems[0].to_string().contains("sec"), "{problems:?}");
     }
 }
+
+#[test]
+fn the_app_of_gdap_proves_itself_with_a_certificate_and_by_the_endpoint_that_is_named() {
+    let pem = include_str!("../../tests/data/certificates/client.pem");
+    let ids = [
+        ("AZURE_TENANT_ID", "5d0f7a10-0000-4000-8000-00000000f001"),
+        ("GDAP_CLIENT_ID", "0b1ec700-0000-4000-8000-00000000aa01"),
+    ];
+    let with = |more: &[(&str, &str)]| Settings::from_map(&map(&[&ids, more].concat()));
+    let gdap = with(&[]).unwrap().gdap;
+    assert!(gdap.certificate.is_none() && gdap.token_endpoint == TokenEndpoint::V2);
+    let gdap = with(&[("GDAP_CLIENT_CERTIFICATE", pem), ("GDAP_TOKEN_ENDPOINT", "V1")]).unwrap().gdap;
+    assert!(gdap.certificate.is_some() && gdap.token_endpoint == TokenEndpoint::V1);
+    let bad = [("GDAP_CLIENT_CERTIFICATE", "hush"), ("GDAP_TOKEN_ENDPOINT", "v3")];
+    let problems = with(&bad).unwrap_err().problems;
+    let names: Vec<_> = problems.iter().map(|problem| problem.name.as_str()).collect();
+    assert_eq!(names, ["GDAP_CLIENT_CERTIFICATE", "GDAP_TOKEN_ENDPOINT"]);
+    assert!(!format!("{problems:?}").contains("hush"));
+}

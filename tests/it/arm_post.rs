@@ -257,3 +257,35 @@ async fn every_operation_of_a_bad_version_fails_with_the_action_in_its_message()
     }
     assert_eq!(world.poll(&good).await.answer, PollAnswer::Succeeded);
 }
+
+#[tokio::test]
+async fn of_two_polling_urls_the_one_that_may_be_called_is_followed() {
+    let world = Fixture::start().await;
+    let own = |path: &str| format!("{}subscriptions/x/{path}", world.simulator.endpoint());
+    let (good, other) = (own("operationStatuses/1?s=a*b"), own("operationresults/1"));
+    for (asynchronous, location, monitor, url, fallback) in [
+        (&*good, &*other, Monitor::AsyncOperation, &*good, Some(&*other)),
+        ("https://evil.example/status", &other, Monitor::Location, &other, None),
+        ("http://management.azure.com/status", "/operationresults/1", Monitor::Location, "/operationresults/1", None),
+        (&good, "https://evil.example/result", Monitor::AsyncOperation, &good, None),
+        // Neither: its refusal says what is wrong.
+        (
+            "https://evil.example/1",
+            "https://evil.example/2",
+            Monitor::AsyncOperation,
+            "https://evil.example/1",
+            Some("https://evil.example/2"),
+        ),
+    ] {
+        let headers =
+            vec![("Azure-AsyncOperation".into(), asynchronous.to_owned()), ("Location".into(), location.to_owned())];
+        let posted = world.post(OnPost::Reply(Reply { status: 202, headers, body: String::new() })).await;
+        let SubmitAnswer::Accepted { operation, .. } = posted.answer else { panic!("{posted:?}") };
+        let chosen = (
+            operation.monitor,
+            operation.url.expose(),
+            operation.fallback.as_ref().map(permafresh::rollout::PollingUrl::expose),
+        );
+        assert_eq!(chosen, (monitor, url, fallback), "{asynchronous} {location}");
+    }
+}

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
-use permafresh::arm::simulator::{OnPost, Reply};
+use permafresh::arm::simulator::{Acceptance, OnPost, Outcome, Reply};
 use permafresh::functions::wire::caller::IsVouched;
 use permafresh::functions::{Handle, router};
 use permafresh::rollout::{Deployment, Plan, RolloutId};
@@ -511,6 +511,26 @@ async fn pages_over_ten_thousand_deployments_read_as_little_as_over_ten() {
     let before = faults.calls();
     let page = visit.page(&by_name).await;
     assert!(page.contains("ledger-09999") && faults.calls() - before <= 6, "{page}");
+}
+
+#[tokio::test]
+async fn the_page_of_a_deployment_says_who_has_to_act_once_its_rollout_has_ended() {
+    let world = World::new().await;
+    let ids = world.deploy(2).await;
+    let locked = OnPost::Accept(Acceptance::ending(Outcome::failed("ScopeLocked", "locked by <them>")));
+    world.simulator.on_post(&ids[0], [locked]);
+    let id = world.publish(json!({"strategy": one_wave()})).await;
+    assert_eq!(world.settle(id, Duration::from_secs(3_600)).await["state"], "completed");
+    let visit = Visit::signed_in(&world).await;
+    let failed = visit.page(&format!("/deployments/{}", ids[0].key())).await;
+    for said in
+        ["Latest refresh", "locked by &lt;them&gt;", "What to do", "The customer: ask the customer to remove the lock"]
+    {
+        assert!(failed.contains(said), "{said} is not in\n{failed}");
+    }
+    assert!(!failed.contains("data-refresh"), "nothing changes by itself");
+    let well = visit.page(&format!("/deployments/{}", ids[1].key())).await;
+    assert!(!well.contains("Latest refresh") && !well.contains("What to do"), "{well}");
 }
 
 #[tokio::test]

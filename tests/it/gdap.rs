@@ -2,7 +2,10 @@
 //! Center and Graph; every refusal, and no secret in any log.
 
 mod consent;
+mod crash;
+mod registration;
 mod renewal;
+mod replacing;
 pub mod scene;
 mod secrecy;
 mod sign_in;

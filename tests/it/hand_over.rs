@@ -109,6 +109,54 @@ async fn api_and_reports_hold_both_commands_how_to_read_the_result_and_how_long_
     assert_eq!((cell(row, "resultCommand"), cell(row, "expectedMinutes")), (String::new(), String::new()));
 }
 
+/// What a program of the name `az` gets, found by its name, from a shell that was given `command` as a customer pastes it.
+fn az_gets(shell: &str, command: &str) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let az = folder.path().join("az");
+    std::fs::write(&az, "#!/bin/sh\nprintf '%s\\n' \"$#\" \"$@\"\n").unwrap();
+    std::fs::set_permissions(&az, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let ended = std::process::Command::new(shell).args(["-c", command]).env("PATH", path).output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_dashboard_shows_the_command_and_the_one_that_reads_the_result() {
+    let (world, id) = handed_over().await;
+    let page = crate::dashboard::page(&world, &format!("/rollouts/{id}")).await;
+    for part in [
+        "az rest --method post --verbose --url 'https://management.azure.com",
+        "az rest --method get --url 'URL'",
+        "aria-label=\"Result for PowerShell\"",
+        "Azure-AsyncOperation",
+        "up to 15 minutes",
+    ] {
+        assert!(page.contains(part), "it lacks {part}");
+    }
+}
+
+#[tokio::test]
+async fn a_shell_hands_each_command_whole_to_az() {
+    let (world, id) = handed_over().await;
+    let refresh = world.refresh_of(id, &application(0)).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let url = format!("https://management.azure.com{}/refreshPermissions", application(0));
+    let whole = format!("{url}?api-version=2019-07-01&targetVersion=1.5.0");
+    let signed = "https://management.azure.com/x/operationStatuses/a*b?api-version=2019-07-01&t=638&c=MII-_&s=$HOME`id`$(id)&h=z==";
+    for shell in ["bash", "sh"] {
+        let got = az_gets(shell, &text(&refresh["command"]));
+        assert_eq!(got, ["6", "rest", "--method", "post", "--verbose", "--url", &whole], "{shell}");
+        let got = az_gets(shell, &text(&refresh["result"]["command"]).replace("URL", signed));
+        assert_eq!(got, ["5", "rest", "--method", "get", "--url", signed], "{shell}");
+        // The one for PowerShell has no quote at all, so that it is the same everywhere.
+        let got = az_gets(shell, &text(&refresh["commandPowerShell"]));
+        let wanted = ["rest", "--method", "post", "--verbose", "--url", &url, "--uri-parameters"];
+        assert_eq!(got[1..8], wanted, "{shell}");
+        assert_eq!(got[8..], ["api-version=2019-07-01", "targetVersion=1.5.0"], "{shell}");
+    }
+}
+
 #[tokio::test]
 async fn a_customers_own_run_is_recognised_where_azure_shows_the_version_after_a_notification() {
     let (world, id) = handed_over().await;

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::manual_clock::ManualClock;
 
-const PEM: &str = include_str!("../data/certificates/client.pem");
+pub const PEM: &str = include_str!("../data/certificates/client.pem");
 const ACTION: &str = "Microsoft.Web/sites/restart/action";
 
 struct Scene {
@@ -275,25 +275,29 @@ async fn a_certificate_signs_for_the_application() {
         Scene::with(|_| {}, |who| (who.client_secret, who.client_certificate) = (None, Some(certificate))).await;
     scene.simulator.publish(&Publication::live("1.5.0", ACTION));
     scene.product().await;
-    let requests = scene.simulator.requests();
-    let body = &requests[0].body;
+    let claims = signed_claims(&scene.simulator.requests()[0].body);
+    assert_eq!(claims["iss"], claims["sub"]);
+    assert!(claims["aud"].as_str().unwrap().ends_with("/5d0f7a10-0000-4000-8000-00000000f001/oauth2/v2.0/token"));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);
+}
+
+/// The claims of the assertion in a form, which the test's certificate has signed.
+pub fn signed_claims(body: &str) -> Value {
     let value = |name: &str| body.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}="))).unwrap();
     assert!(value("client_assertion_type").ends_with("jwt-bearer"), "{body}");
+    assert!(!body.contains("client_secret"), "{body}");
     let assertion = value("client_assertion");
     let (signed, signature) = assertion.rsplit_once('.').unwrap();
     let part = |at: usize| -> Value {
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').nth(at).unwrap()).unwrap()).unwrap()
     };
     assert_eq!((&part(0)["alg"], part(0)["x5t#S256"].as_str().unwrap().len()), (&json!("PS256"), 43));
-    let claims = part(1);
-    assert_eq!(claims["iss"], claims["sub"]);
-    assert!(claims["aud"].as_str().unwrap().ends_with("/5d0f7a10-0000-4000-8000-00000000f001/oauth2/v2.0/token"));
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 300);
     let PrivateKeyDer::Pkcs8(key) = PrivateKeyDer::from_pem_slice(PEM.as_bytes()).unwrap() else { panic!("PKCS #8") };
     let key = ring::signature::RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
     let public =
         UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, ring::signature::KeyPair::public_key(&key).as_ref().to_vec());
     public.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+    part(1)
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Broker {
         let reaction = match &at_home {
             Ok(_) => None,
             Err(Refused::OAuth(error)) => Some(error.reaction()),
-            Err(Refused::NoAnswer(_) | Refused::NoProof(_)) => Some(Reaction::Retry),
+            Err(Refused::NoAnswer(_) | Refused::NoProof(_) | Refused::CannotSign) => Some(Reaction::Retry),
         };
         match (reaction, at_home) {
             (Some(Reaction::SignInAgain), _) => Ok(()),

@@ -12,6 +12,7 @@ use url::Url;
 use super::link::at;
 use super::oauth::OAuthError;
 use super::wire::{self, NoAnswer};
+use crate::access::certificate::ClientCertificate;
 use crate::access::credential::{FEDERATION_SCOPE, NoToken, TokenSource};
 use crate::clock::Clock;
 
@@ -22,6 +23,8 @@ const ENTRA: &str = "Microsoft Entra";
 pub enum AppProof {
     /// By its secret.
     Secret(String),
+    /// By a certificate, with which it signs an assertion for each request.
+    Certificate(ClientCertificate),
     /// By a managed identity that its registration trusts as a federated credential: no secret at all.
     ManagedIdentity(Arc<TokenSource>),
     /// Not at all: a registration that allows public client flows, on a developer's machine.
@@ -32,9 +35,29 @@ impl fmt::Debug for AppProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Secret(_) => "Secret(redacted)",
+            Self::Certificate(_) => "Certificate(redacted)",
             Self::ManagedIdentity(_) => "ManagedIdentity",
             Self::Public => "Public",
         })
+    }
+}
+
+/// Which of Entra's token endpoints exchanges the refresh token (`GDAP_TOKEN_ENDPOINT`). A sign-in goes by the newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenEndpoint {
+    /// The one of today, which takes a `scope`.
+    #[default]
+    V2,
+    /// The one before, which takes a `resource`, as the vendor's samples have it.
+    V1,
+}
+
+impl TokenEndpoint {
+    fn path(self, tenant: &str) -> String {
+        match self {
+            Self::V2 => format!("{tenant}/oauth2/v2.0/token"),
+            Self::V1 => format!("{tenant}/oauth2/token"),
+        }
     }
 }
 
@@ -46,6 +69,8 @@ pub struct Tokens {
     /// Seconds.
     #[serde(deserialize_with = "seconds")]
     pub expires_in: u64,
+    /// What it admits to, with spaces between, where Entra says so.
+    pub scope: Option<String>,
     /// The replacement, where `offline_access` was asked for.
     pub refresh_token: Option<String>,
     /// Who signed in, where `openid` was asked for.
@@ -57,6 +82,17 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::
     let value = serde_json::Value::deserialize(deserializer)?;
     let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
     number.ok_or_else(|| serde::de::Error::custom("no number of seconds"))
+}
+
+impl Tokens {
+    /// Whether the access token is of no use for one of `names` (permissions, commas between), as far as Entra says.
+    pub fn lacks_any_of(&self, names: &str) -> bool {
+        let Some(scope) = &self.scope else { return false };
+        // The newer endpoint puts the resource before the name, the older one does not.
+        let given: Vec<_> = scope.split_whitespace().map(|name| name.rsplit('/').next().unwrap_or(name)).collect();
+        let is_given = |name: &str| given.iter().any(|given| given.eq_ignore_ascii_case(name));
+        names.split(',').map(str::trim).any(|name| !name.is_empty() && !is_given(name))
+    }
 }
 
 impl fmt::Debug for Tokens {
@@ -77,6 +113,9 @@ pub enum Refused {
     /// Our app could not prove who it is.
     #[error(transparent)]
     NoProof(#[from] NoToken),
+    /// The key of our certificate does not sign.
+    #[error("the key of the app's certificate could not sign")]
+    CannotSign,
 }
 
 /// The token endpoint as our app uses it.
@@ -88,6 +127,8 @@ pub struct Exchange {
     pub client_id: String,
     /// How the app proves who it is.
     pub proof: AppProof,
+    /// Where refresh tokens are exchanged.
+    pub endpoint: TokenEndpoint,
     /// Follows no redirect.
     pub http: reqwest::Client,
     /// Now.
@@ -97,8 +138,13 @@ pub struct Exchange {
 impl Exchange {
     /// A refresh token for tokens of `tenant`.
     pub async fn refresh(&self, tenant: &str, refresh_token: &str, scope: &str) -> Result<Tokens, Refused> {
-        let scope = format!("{scope} offline_access");
-        self.post(tenant, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token), ("scope", &scope)]).await
+        // The older endpoint gives a replacement unasked.
+        let (name, value) = match self.endpoint {
+            TokenEndpoint::V2 => ("scope", format!("{scope} offline_access")),
+            TokenEndpoint::V1 => ("resource", scope.strip_suffix("/.default").unwrap_or(scope).to_owned()),
+        };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token), (name, &*value)];
+        self.post(self.endpoint, tenant, &form).await
     }
 
     /// The code of a sign-in for tokens.
@@ -117,12 +163,18 @@ impl Exchange {
             ("redirect_uri", redirect),
             ("scope", scope),
         ];
-        self.post(tenant, &form).await
+        self.post(TokenEndpoint::V2, tenant, &form).await
     }
 
-    async fn post(&self, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
+    async fn post(&self, endpoint: TokenEndpoint, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
+        let url = at(&self.authority, &endpoint.path(tenant));
         let assertion = match &self.proof {
-            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?),
+            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?.secret().to_owned()),
+            AppProof::Certificate(certificate) => {
+                let now = self.clock.now().timestamp();
+                let signed = certificate.assertion(&self.client_id, url.as_str(), now);
+                Some(signed.map_err(|_| Refused::CannotSign)?)
+            }
             AppProof::Secret(_) | AppProof::Public => None,
         };
         let mut form = vec![("client_id", &*self.client_id)];
@@ -130,12 +182,11 @@ impl Exchange {
             (AppProof::Secret(secret), _) => form.push(("client_secret", secret)),
             (_, Some(assertion)) => {
                 form.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
-                form.push(("client_assertion", assertion.secret()));
+                form.push(("client_assertion", assertion));
             }
             _ => {}
         }
         form.extend(fields);
-        let url = at(&self.authority, &format!("{tenant}/oauth2/v2.0/token"));
         let received = wire::send(ENTRA, wire::form(self.http.post(url), &form)).await?;
         if received.status.is_success() {
             let tokens: Tokens = received.json(ENTRA)?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::link::at;
-use super::relationship::{self, Relationship, Wish};
+use super::relationship::{self, Relationship, Status, Wish};
 use super::scopes::{Grant, Offered, Required};
 use super::trouble::GdapError;
 use super::wire::{self, NoAnswer};
@@ -105,14 +105,15 @@ impl Gdap {
         self.taken(&received, &self.config.partner_tenant)
     }
 
-    /// Offers one to its customer: from now on it is as it is.
-    pub async fn lock_for_approval(&self, id: &str) -> Result<(), GdapError> {
-        self.request(id, "lockForApproval").await
+    /// Offers one to its customer: from now on it is as it is. Where it stands then; one that was offered before stays where it
+    /// was.
+    pub async fn lock_for_approval(&self, id: &str) -> Result<Status, GdapError> {
+        self.request(id, "lockForApproval", Status::ApprovalPending).await
     }
 
-    /// Ends one.
-    pub async fn terminate(&self, id: &str) -> Result<(), GdapError> {
-        self.request(id, "terminate").await
+    /// Ends one. Where it stands then; one that cannot be ended stays where it was.
+    pub async fn terminate(&self, id: &str) -> Result<Status, GdapError> {
+        self.request(id, "terminate", Status::Terminating).await
     }
 
     /// Gives `roles` of a relationship in force to the members of a security group.
@@ -128,13 +129,20 @@ impl Gdap {
         self.list(&self.config.partner_tenant, self.one(id, "/accessAssignments")).await
     }
 
-    async fn request(&self, id: &str, action: &str) -> Result<(), GdapError> {
+    async fn request(&self, id: &str, action: &str, then: Status) -> Result<Status, GdapError> {
         let home = &self.config.partner_tenant;
         let body = Some(json!({"action": action}));
         let received = self.call(home, Method::POST, self.one(id, "/requests"), body).await?;
-        // The request that is there already, or came too late, has the same end as ours.
+        if received.status == http::StatusCode::CONFLICT {
+            // It does not stand where that could be asked: as a rule since it was asked before, and the answer was lost.
+            let why = "Graph answered 409: another request for the relationship is being worked on".to_owned();
+            return match self.relationship(id).await? {
+                Some(known) if known.status != Status::Created => Ok(known.status),
+                _ => Err(GdapError::Retry { why, wait: None }),
+            };
+        }
         let _: Value = self.taken(&received, home)?;
-        Ok(())
+        Ok(then)
     }
 
     fn graph(&self, path: &str) -> Url {

@@ -4,7 +4,7 @@
 //! exchanges it for an access token of a customer's tenant ([`exchange`]); what Entra says instead is read by [`oauth`] and
 //! becomes a [`GdapError`] that says who has to act. Where consent is missing, [`partner`] asks Partner Center for it, with
 //! the names that [`scopes`] finds; where that may not, the customer's administrator gets a [`link`]. Relationships
-//! ([`relationship`]) are made over `graph`; [`webhook`] tells when they change.
+//! ([`relationship`]) are made over `graph`; [`webhook`] tells when they change, once it is registered ([`registration`]).
 //!
 //! Nothing here stores state but the vault, decides when to try again, or waits. No text of an error or a log holds a
 //! token, a secret, an address or anything that a service wrote.
@@ -16,6 +16,7 @@ mod graph;
 pub mod link;
 pub mod oauth;
 pub mod partner;
+pub mod registration;
 pub mod relationship;
 pub mod scopes;
 pub mod sign_in;
@@ -39,6 +40,7 @@ pub use trouble::{GdapError, Standstill};
 use super::credential::{BearerToken, scope_of};
 use crate::rollout::Timestamp;
 use link::{State, StateKey};
+use scopes::{GRAPH_APP, Grant};
 use webhook::Verifier;
 
 /// The path of the admin-consent call-back, below `PUBLIC_URL`.
@@ -101,6 +103,31 @@ impl Gdap {
     /// [`GdapError`] says who has to act.
     pub async fn arm_token(&self, tenant: &str) -> Result<BearerToken, GdapError> {
         self.broker.token(tenant, &scope_of(&self.config.arm_audience)).await
+    }
+
+    /// Those of `grants` that `tenant` has not consented to, Azure Resource Manager's left out: whoever has its token knows.
+    /// Asked of Entra, whatever is cached.
+    ///
+    /// # Errors
+    /// [`GdapError`] where Entra does not say.
+    pub async fn lacking(&self, tenant: &str, grants: &[Grant]) -> Result<Vec<Grant>, GdapError> {
+        let mut lacking = Vec::new();
+        for grant in grants.iter().filter(|grant| !grant.is_for_same_as(&Grant::arm())) {
+            let resource = &grant.enterprise_application_id;
+            let scope = match resource.eq_ignore_ascii_case(GRAPH_APP) {
+                true => self.graph_scope(),
+                false => scope_of(resource),
+            };
+            let lacks = match self.broker.exchange(tenant, &scope).await {
+                Ok((tokens, _)) => tokens.lacks_any_of(&grant.scope),
+                Err(GdapError::NeedsConsent { .. } | GdapError::ServicePrincipalMissing { .. }) => true,
+                Err(error) => return Err(error),
+            };
+            if lacks {
+                lacking.push(grant.clone());
+            }
+        }
+        Ok(lacking)
     }
 
     /// A token other than `refused`, which ARM did not take.

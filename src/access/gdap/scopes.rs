@@ -61,6 +61,9 @@ fn yes() -> bool {
     true
 }
 
+/// The permission that reads service principals (contracts/access.md §2.6).
+const GRAPH_SCOPE: &str = "Application.Read.All";
+
 /// What a consent grants for one resource: `applicationGrants` of contracts/access.md §2.5.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,6 +78,34 @@ impl Grant {
     /// What every refresh needs, and nothing else.
     pub fn arm() -> Self {
         Self { enterprise_application_id: ARM_APP.to_owned(), scope: ARM_SCOPE.to_owned() }
+    }
+
+    /// What every look at a customer's service principals needs besides.
+    pub fn graph() -> Self {
+        Self { enterprise_application_id: GRAPH_APP.to_owned(), scope: GRAPH_SCOPE.to_owned() }
+    }
+
+    /// The resource in words, where it is one that we know.
+    pub fn resource(&self) -> &str {
+        match self.enterprise_application_id.as_str() {
+            ARM_APP => "Azure Resource Manager",
+            GRAPH_APP => "Microsoft Graph",
+            other => other,
+        }
+    }
+
+    /// Whether `others` hold all that it asks for.
+    pub fn is_within(&self, others: &[Self]) -> bool {
+        let names = |grant: &Self| -> BTreeSet<String> {
+            grant
+                .scope
+                .split(',')
+                .map(|name| name.trim().to_ascii_lowercase())
+                .filter(|name| !name.is_empty())
+                .collect()
+        };
+        let held: BTreeSet<String> = others.iter().filter(|other| other.is_for_same_as(self)).flat_map(names).collect();
+        names(self).is_subset(&held)
     }
 
     /// Whether both are for one resource.

@@ -160,7 +160,8 @@ mod tests {
             serde_json::json!({"nonce": sign_in.nonce, "tid": TENANT, "preferred_username": "obo@fabrikam.example"});
         change(&mut access, &mut identity);
         let refresh_token = Some("1.refresh".to_owned());
-        Tokens { access_token: token(&access), expires_in: 3_600, refresh_token, id_token: Some(token(&identity)) }
+        let id_token = Some(token(&identity));
+        Tokens { access_token: token(&access), expires_in: 3_600, scope: None, refresh_token, id_token }
     }
 
     #[test]

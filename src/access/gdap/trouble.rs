@@ -46,6 +46,19 @@ pub enum GdapError {
         /// What happened.
         why: String,
     },
+    /// It has consented to less than is asked for; what a refresh needs is there.
+    #[error(
+        "tenant {tenant_id} has consented, and not to {}: {why}; `permafresh gdap consent --replace` withdraws its consent and asks for all anew",
+        lacking.join(", ")
+    )]
+    ConsentLacks {
+        /// The customer.
+        tenant_id: String,
+        /// What is missing: permissions of an app id.
+        lacking: Vec<String>,
+        /// What happened.
+        why: String,
+    },
     /// The customer's conditional access does not admit us.
     #[error("tenant {tenant_id} does not admit us: {why}; it is often the customer's own conditional access")]
     CustomerPolicy {
@@ -100,6 +113,7 @@ impl GdapError {
             Self::NeedsConsent { .. }
             | Self::NeedsAdministrator { .. }
             | Self::ServicePrincipalMissing { .. }
+            | Self::ConsentLacks { .. }
             | Self::CustomerPolicy { .. }
             | Self::NoRelationship { .. } => Standstill::Customer,
             Self::SignInAgain { .. } | Self::Misconfigured { .. } => Standstill::Publisher,
@@ -119,6 +133,9 @@ impl GdapError {
                 );
                 return Self::Retry { why, wait: None };
             }
+            Refused::CannotSign => {
+                return Self::Misconfigured { why: format!("{refused}: make GDAP_CLIENT_CERTIFICATE anew") };
+            }
         };
         let why = error.to_string();
         match error.reaction() {
@@ -130,7 +147,7 @@ impl GdapError {
             Reaction::Relationship => Self::NoRelationship { tenant_id, why },
             Reaction::Misconfigured => Self::Misconfigured {
                 why: format!(
-                    "{why}: check GDAP_CLIENT_ID, its secret or federated credential, and its API permissions"
+                    "{why}: check GDAP_CLIENT_ID, its secret, certificate or federated credential, and its API permissions"
                 ),
             },
         }

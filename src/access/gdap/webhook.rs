@@ -143,8 +143,10 @@ impl Verifier {
     pub async fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<(), NotBelieved> {
         let text = |name: &'static str| headers.get(name).and_then(|value| value.to_str().ok());
         let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let signature = authorization.and_then(|value| value.strip_prefix("Signature "));
+        // The scheme is there too, in Microsoft's own sample of a receiver.
         let signature =
-            authorization.and_then(|value| value.strip_prefix("Signature ")).or_else(|| text("x-ms-signature"));
+            signature.or_else(|| text("x-ms-signature").map(|value| value.strip_prefix("Signature ").unwrap_or(value)));
         let signature =
             signature.and_then(|text| STANDARD.decode(text.trim()).ok()).filter(|bytes| bytes.len() <= 1_024);
         let signature = signature.ok_or(NotBelieved::Header("Authorization"))?;

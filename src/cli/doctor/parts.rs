@@ -8,17 +8,19 @@ use uuid::Uuid;
 
 use super::Patient;
 use super::check::{Check, Verdict};
+use crate::access::credential::FEDERATION_SCOPE;
 use crate::access::gdap::Standstill;
 use crate::access::gdap::vault::{LIFETIME, VaultError};
 use crate::arm::access_control::{FAR, NEAR};
 use crate::arm::{ArmClient, Looked};
 use crate::cli::plain_text::counted;
 use crate::cli::wiring::{self, parts};
+use crate::engine::standstill::{self, GdapStandstill};
 use crate::lighthouse::role::{APPLICATION_OPERATOR, REFRESH};
 use crate::queue::QueueError;
 use crate::rollout::RemoteError;
 use crate::rollout::lint::Provider;
-use crate::settings::{Credential, StateStore};
+use crate::settings::{Credential, FederatedApp, StateStore};
 use crate::store::document::{self, Document};
 use crate::store::{Store, StoreError, Versioned};
 
@@ -47,6 +49,11 @@ pub fn checks(patient: &Patient) -> Vec<Check<'_>> {
         Check::new("role", "what Azure defines Managed Application Operator Role to be", role(patient)),
         Check::new("store", "writing, reading and removing a record of its own", store(patient)),
     ];
+    if let Credential::ManagedIdentity { app: Some(app), .. } = &settings.identity.credential {
+        let tried =
+            format!("a token of the managed identity, by which the app registration {} proves itself", app.client_id);
+        checks.insert(1, Check::new("federated identity", tried, federated_identity(patient)));
+    }
     for name in [&queues.rollout_queue, &queues.refresh_queue] {
         let tried = "a look at its dead letters; nothing was sent";
         checks.push(Check::new(format!("queue {name}"), tried, queue(patient, name)));
@@ -88,6 +95,13 @@ fn tried_identity(patient: &Patient) -> String {
         Credential::ClientSecret { tenant_id, client_id, .. } => {
             format!("the app registration {client_id} of tenant {tenant_id}, with its secret")
         }
+        Credential::ManagedIdentity { client_id, app: Some(app), .. } => {
+            let FederatedApp { tenant_id, client_id: app } = app;
+            let client_id = client_id.as_deref().unwrap_or("of the system");
+            format!(
+                "the app registration {app} of tenant {tenant_id}, for which the managed identity {client_id} stands"
+            )
+        }
         Credential::ManagedIdentity { client_id: Some(client_id), .. } => {
             format!("the user-assigned managed identity {client_id}")
         }
@@ -107,6 +121,19 @@ async fn identity(patient: &Patient) -> Verdict {
             (Some(object), Some(tenant)) => format!("it was issued, to object {object} of tenant {tenant}"),
             _ => "it was issued; it does not say to whom".to_owned(),
         }),
+        Err(error) => Verdict::failed(error.reason, error.advice),
+    }
+}
+
+/// The managed identity by itself: where this is well and the app has no token, it is the app that does not trust it.
+async fn federated_identity(patient: &Patient) -> Verdict {
+    let Some(tokens) = parts::federated_identity(&patient.settings, Arc::clone(&patient.clock)) else {
+        return Verdict::note("no managed identity stands for an app registration", "nothing");
+    };
+    match tokens.token(FEDERATION_SCOPE).await {
+        Ok(_) => Verdict::ok(
+            "it was issued; whether the app registration takes it is shown by the identity, above: there it has to be a federated credential",
+        ),
         Err(error) => Verdict::failed(error.reason, error.advice),
     }
 }
@@ -314,8 +341,24 @@ async fn gdap(patient: &Patient) -> Verdict {
         Ok(None) => return Verdict::note("GDAP is not set up", "nothing"),
         Err(error) => return Verdict::failed(format!("{error:#}"), "correct the setting that it names"),
     };
+    let standstill = standstill(patient).await;
     match gdap.arm_token(gdap.partner_tenant()).await {
-        Ok(_) => Verdict::ok("Microsoft Entra takes the refresh token"),
+        Ok(_) => match standstill {
+            None => Verdict::ok("Microsoft Entra takes the refresh token"),
+            Some(noted) => Verdict::warning(
+                format!(
+                    "Microsoft Entra takes the refresh token; the service has noted a standstill since {} ({})",
+                    at(&noted),
+                    noted.why
+                ),
+                "see that PollOperations runs: it asks again every five minutes, and what waits goes on then",
+            ),
+        },
+        Err(error) if standstill.is_some() => {
+            let since = standstill.map(|noted| at(&noted)).unwrap_or_default();
+            let means = format!("GDAP stands still for every customer since {since}: {error}");
+            Verdict::failed(means, "do what it says; refreshes go by other ways, or wait up to 14 days")
+        }
         Err(error) => {
             let to_do = match error.standstill() {
                 Standstill::Time => "run this again later",
@@ -325,6 +368,22 @@ async fn gdap(patient: &Patient) -> Verdict {
             Verdict::failed(error.to_string(), to_do)
         }
     }
+}
+
+/// The standstill that the service has noted, as far as the store says.
+async fn standstill(patient: &Patient) -> Option<GdapStandstill> {
+    if let StateStore::Sqlite { path } = &patient.settings.store.state_store
+        && !path.exists()
+    {
+        return None;
+    }
+    // That the store cannot be read is a finding of its own.
+    let opened = parts::store(&patient.settings, Arc::clone(&patient.clock)).ok()?;
+    standstill::noted(&*opened.store()).await.ok().flatten()
+}
+
+fn at(noted: &GdapStandstill) -> String {
+    noted.since.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 async fn partner_center(patient: &Patient) -> Verdict {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{SETTINGS, guid};
 use crate::access::gdap::Gdap;
-use crate::access::gdap::scopes::{Finding, GRAPH_APP, Grant, grants};
+use crate::access::gdap::scopes::{Finding, Grant, grants};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
 use crate::cli::plain_text::{counted, plain, table};
@@ -22,6 +22,8 @@ Examples:
     permafresh gdap consent --tenant TENANT
   Everybody with an active GDAP relationship; run it again to go on where it stopped:
     permafresh gdap consent --all
+  For Microsoft Graph too, where a consent to Azure alone is there and cannot be added to:
+    permafresh gdap consent --tenant TENANT --graph --replace
   With a relationship of one day, which is ended as soon as the consent is proven:
     permafresh gdap relationship create --one-day --tenant TENANT --name \"Consent, Fabrikam\" --offer
     permafresh gdap consent --tenant TENANT --then-end RELATIONSHIP
@@ -56,6 +58,10 @@ pub struct ConsentArgs {
     /// Ask again where consent was given before
     #[arg(long)]
     again: bool,
+    /// Withdraw a consent that is there, where what is asked for cannot be had beside it, or is less. Until the new one is
+    /// proven, as a rule within seconds, nothing of yours gets into that tenant
+    #[arg(long)]
+    replace: bool,
     /// End this GDAP relationship once the consent of its customer is proven
     #[arg(long, value_name = "RELATIONSHIP", conflicts_with = "all")]
     then_end: Option<String>,
@@ -79,11 +85,14 @@ pub async fn run(args: &ConsentArgs, engine: &Engine, gdap: &Gdap) -> Result<Exi
     };
     let mut asked = vec![Grant::arm()];
     if args.graph {
-        asked.push(Grant { enterprise_application_id: GRAPH_APP.to_owned(), scope: "Application.Read.All".to_owned() });
+        asked.push(Grant::graph());
     }
     let known = engine.consents().await?;
     let has_consented = |tenant: &String| {
-        known.iter().any(|consent| consent.tenant_id == *tenant && consent.state == ConsentState::Granted)
+        known.iter().any(|consent| {
+            let is_no_wider = !args.replace || consent.grants.iter().all(|grant| grant.is_within(&asked));
+            consent.tenant_id == *tenant && consent.is_granted_for(&asked) && is_no_wider
+        })
     };
     let todo: Vec<&String> = tenants.iter().filter(|tenant| args.again || !has_consented(tenant)).collect();
     let skipped = tenants.len() - todo.len();
@@ -93,9 +102,15 @@ pub async fn run(args: &ConsentArgs, engine: &Engine, gdap: &Gdap) -> Result<Exi
             counted(skipped as u64, "customer")
         ));
     }
+    if args.replace && !todo.is_empty() {
+        say("Where a consent has to be withdrawn first, refreshes of that customer wait until it is given anew.");
+    }
     let asked = &asked;
     let mut steps = futures_util::stream::iter(todo.iter().map(|tenant| async move {
-        engine.want_consent(tenant, asked).await?;
+        match args.replace {
+            true => engine.replace_consent(tenant, asked).await?,
+            false => engine.want_consent(tenant, asked).await?,
+        };
         engine.consent_step(tenant).await
     }))
     .buffer_unordered(AT_ONCE);
@@ -139,8 +154,10 @@ async fn end(gdap: &Gdap, id: &str, consents: &[CustomerConsent]) -> Result<(), 
     if relationship.status.is_over() {
         return Ok(());
     }
-    gdap.terminate(id).await?;
-    say("The consent is proven, and the relationship is being ended.");
+    match gdap.terminate(id).await?.is_over() {
+        true => say("The consent is proven, and the relationship is being ended."),
+        false => say("The consent is proven; the relationship cannot be ended where it stands, and ends by itself."),
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 pub mod consent;
 pub mod relationship;
 pub mod sign_in;
+pub mod webhook;
 
 use std::path::Path;
 
@@ -36,6 +37,9 @@ pub(super) enum GdapCommand {
     /// Make, offer, list, assign and end GDAP relationships
     #[command(subcommand)]
     Relationship(relationship::RelationshipCommand),
+    /// Register the webhook by which Partner Center tells of relationships
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
 }
 
 impl GdapCommand {
@@ -53,6 +57,7 @@ impl GdapCommand {
             Self::Status(args) => consent::status(&args, &engine, gdap).await,
             Self::Scopes(args) => consent::scopes(&args, gdap).await,
             Self::Relationship(command) => command.run(gdap).await,
+            Self::Webhook(command) => command.run(gdap).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{SETTINGS, guid};
 use crate::access::gdap::Gdap;
 use crate::access::gdap::relationship::{
-    CLOUD_APPLICATION_ADMINISTRATOR, DIRECTORY_READERS, Extend, Relationship, Wish, invitation,
+    CLOUD_APPLICATION_ADMINISTRATOR, DIRECTORY_READERS, Extend, Relationship, Status, Wish, invitation,
 };
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
@@ -130,13 +130,23 @@ impl RelationshipCommand {
         match self {
             Self::Create(args) => return create(&args, gdap).await,
             Self::Offer { id, json } => {
-                gdap.lock_for_approval(&id).await?;
-                if json {
-                    print_json(&json!({"id": id, "invitation": invitation(&id)}))?;
-                    return Ok(Exit::Success);
+                let status = gdap.lock_for_approval(&id).await?;
+                let is_pending = status == Status::ApprovalPending;
+                if !is_pending && !matches!(status, Status::Activating | Status::Active | Status::Expiring) {
+                    return Err(cannot("offered", status));
                 }
-                print(&format!("{}\n", invitation(&id)))?;
-                say("Send this to an administrator of the customer, who accepts it there within 90 days.");
+                let invitation = is_pending.then(|| invitation(&id));
+                match invitation {
+                    _ if json => {
+                        let status = String::from(status);
+                        print_json(&json!({"id": id, "status": status, "invitation": invitation}))?;
+                    }
+                    Some(invitation) => {
+                        print(&format!("{invitation}\n"))?;
+                        say("Send this to an administrator of the customer, who accepts it there within 90 days.");
+                    }
+                    None => say(&format!("The customer has accepted it already: it is {}.", String::from(status))),
+                }
             }
             Self::List { tenant, json } => {
                 let mut relationships = gdap.relationships().await?;
@@ -186,7 +196,10 @@ impl RelationshipCommand {
                 return Err(Failure::new(error, "say --yes if that is meant").exit(Exit::Usage));
             }
             Self::End { id, yes: true, json } => {
-                gdap.terminate(&id).await?;
+                let status = gdap.terminate(&id).await?;
+                if !status.is_over() {
+                    return Err(cannot("ended", status));
+                }
                 if json {
                     print_json(&json!({"id": id, "ending": true}))?;
                 } else {
@@ -196,6 +209,11 @@ impl RelationshipCommand {
         }
         Ok(Exit::Success)
     }
+}
+
+fn cannot(what: &str, status: Status) -> Failure {
+    let error = anyhow::anyhow!("the relationship is {}, and cannot be {what}", String::from(status));
+    Failure::new(error, "see `permafresh gdap relationship list`; one that has ended needs a new one in its place")
 }
 
 async fn create(args: &CreateArgs, gdap: &Gdap) -> Result<Exit, Failure> {

@@ -75,6 +75,13 @@ impl<'a> Azure<'a> {
         Some(Guests::new(app, allowed, move || client(reach), Arc::clone(&self.clock)))
     }
 
+    /// The managed identity that stands for the app registration that calls, where there is one.
+    pub fn federated_identity(&self) -> Option<Arc<TokenSource>> {
+        let stands_for_app =
+            matches!(&self.settings.identity.credential, Credential::ManagedIdentity { app: Some(_), .. });
+        self.platform.clone().filter(|_| stands_for_app)
+    }
+
     /// Tokens for what is ours: of the managed identity where there is one, whatever stands in for it elsewhere.
     fn own_tokens(&self) -> Arc<TokenSource> {
         Arc::clone(self.platform.as_ref().unwrap_or(&self.tokens))
@@ -146,6 +153,9 @@ impl<'a> Azure<'a> {
         let partner_tenant = partner_tenant
             .context("GDAP_CLIENT_ID is set, and AZURE_TENANT_ID is absent: it is the partner's tenant")?;
         let proof = match &settings.identity.credential {
+            _ if gdap.certificate.is_some() => {
+                gdap.certificate.clone().map_or(GdapProof::Public, GdapProof::Certificate)
+            }
             Credential::ClientSecret { client_id: own, secret, .. } if own.eq_ignore_ascii_case(client_id) => {
                 GdapProof::Secret(secret.expose().to_owned())
             }
@@ -169,7 +179,14 @@ impl<'a> Azure<'a> {
         let authority = settings.identity.authority_host.url().clone();
         let http = self.client_for(&authority)?;
         let clock = Arc::clone(&self.clock);
-        let exchange = Exchange { authority, client_id: client_id.clone(), proof, http: http.clone(), clock };
+        let exchange = Exchange {
+            authority,
+            client_id: client_id.clone(),
+            proof,
+            endpoint: gdap.token_endpoint,
+            http: http.clone(),
+            clock,
+        };
         let config = GdapConfig {
             partner_tenant: partner_tenant.to_ascii_lowercase(),
             partner_api_endpoint: gdap.partner_api_endpoint.url().clone(),

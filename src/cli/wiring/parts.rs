@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::azure::Azure;
 use super::backends::{self, OpenStore};
+use crate::access::credential::TokenSource;
 use crate::access::gdap::Gdap;
 use crate::clock::Clock;
 use crate::partner_center::PartnerCenter;
@@ -18,6 +19,11 @@ pub fn store(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<OpenS
 /// The queues.
 pub fn queue(settings: &Settings, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Queue>> {
     backends::queue(settings, &Azure::new(settings, Arc::clone(&clock)), clock)
+}
+
+/// The managed identity itself, where an app registration is what calls and this stands for it.
+pub fn federated_identity(settings: &Settings, clock: Arc<dyn Clock>) -> Option<Arc<TokenSource>> {
+    Azure::new(settings, clock).federated_identity()
 }
 
 /// GDAP, where the settings name an app for it.

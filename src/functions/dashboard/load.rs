@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use super::lists::{EntryKind, ROWS};
 use crate::engine::EngineError;
 use crate::engine::audit::AuditEntry;
@@ -14,7 +16,7 @@ use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutV
 use crate::functions::wire::views;
 use crate::rollout::course::Sample;
 use crate::rollout::{
-    Actor, DeploymentKey, Plan, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp, Version, advice,
+    Actor, Deployment, Plan, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp, Version, advice,
 };
 use crate::store::{PageRequest, StoreError};
 
@@ -24,6 +26,8 @@ pub const GROUPED: usize = 1_000;
 const NAMED: usize = 3;
 /// How many rollouts the overview tells about besides those under way.
 const RECENT: usize = 8;
+/// How many rollouts are counted at once.
+const COUNTED_AT_ONCE: usize = 10;
 /// How long a page waits for a count that is not there yet.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// How much longer a count is used than it took to count: counting takes at most a fiftieth of the time.
@@ -123,10 +127,7 @@ pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
             open.push((standings, failures));
         }
     }
-    let mut views = Vec::new();
-    for rollout in &recent {
-        views.push(views::rollout(rollout, &store.tally(rollout.id).await?));
-    }
+    let views = counted(app, &recent).await?;
     let mut left: Vec<(RolloutView, Failures)> = Vec::new();
     let mut seen: Vec<Plan> = open.iter().map(|(standings, _)| plan_of(&standings.view)).collect();
     for view in &views {
@@ -192,6 +193,20 @@ async fn coverage(app: &Arc<App>, plan: &Plan, version: Version) -> Result<Optio
     }
     let counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(counted.get(&name).and_then(|known| known.coverage))
+}
+
+/// Rollouts with their counts, some of them counted at once: each takes several requests to a store in Azure.
+pub async fn counted(app: &App, rollouts: &[Rollout]) -> Result<Vec<RolloutView>, StoreError> {
+    let store = app.engine.store();
+    let mut views = Vec::with_capacity(rollouts.len());
+    for some in rollouts.chunks(COUNTED_AT_ONCE) {
+        let count = async |rollout: &Rollout| {
+            let tally = store.tally(rollout.id).await?;
+            Ok::<_, StoreError>(views::rollout(rollout, &tally))
+        };
+        views.extend(try_join_all(some.iter().map(count)).await?);
+    }
+    Ok(views)
 }
 
 /// One rollout; none if there is none.
@@ -298,14 +313,23 @@ async fn dead_letters(app: &App) -> Result<usize, StoreError> {
     Ok(newest.items.iter().filter(is_recent).count())
 }
 
-/// What a deployment is going through now.
-pub async fn under_way(app: &App, key: &DeploymentKey) -> Result<Vec<(RolloutView, RefreshView)>, StoreError> {
+/// What a deployment is going through now; else what somebody has to act on since its latest refresh.
+pub async fn under_way(app: &App, deployment: &Deployment) -> Result<Vec<(RolloutView, RefreshView)>, EngineError> {
     let store = app.engine.store();
     let mut found = Vec::new();
+    let views =
+        |rollout: &Rollout, refresh: &Refresh| (views::rollout(rollout, &Tally::default()), views::refresh(refresh));
     for rollout in store.open_rollouts().await? {
-        if let Some(refresh) = store.refresh(rollout.value.id, key).await? {
-            let view = views::rollout(&rollout.value, &Tally::default());
-            found.push((view, views::refresh(&refresh.value)));
+        if let Some(refresh) = store.refresh(rollout.value.id, &deployment.key).await? {
+            found.push(views(&rollout.value, &refresh.value));
+        }
+    }
+    if found.is_empty()
+        && let Some((rollout, refresh)) = app.engine.latest_refresh(deployment).await?
+    {
+        let waits = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut, Standing::HandedOver];
+        if waits.contains(&Standing::of(&refresh)) {
+            found.push(views(&rollout, &refresh));
         }
     }
     Ok(found)

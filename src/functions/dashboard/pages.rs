@@ -19,7 +19,6 @@ use crate::engine::EngineError;
 use crate::functions::wire::Reason;
 use crate::functions::wire::api::RefreshWord;
 use crate::functions::wire::report;
-use crate::functions::wire::views;
 use crate::functions::{App, rollouts};
 use crate::rollout::{Deployment, DeploymentKey, Plan, RolloutId};
 use crate::store::{PageRequest, StoreError};
@@ -67,10 +66,7 @@ pub async fn rollouts(
 ) -> Result<Response, Refused> {
     let store = app.engine.store();
     let page = store.rollouts(&PageRequest { continuation: query.continuation(), top: lists::ROWS / 2 }).await?;
-    let mut items = Vec::with_capacity(page.items.len());
-    for rollout in &page.items {
-        items.push(views::rollout(rollout, &store.tally(rollout.id).await?));
-    }
+    let items = load::counted(&app, &page.items).await?;
     let rows = lists::Rows { items, next: page.next, was_cut: false };
     Ok(show(&visitor, Nav::Rollouts, html::rollout::list(&rows, &query, app.engine.now())))
 }
@@ -126,7 +122,7 @@ pub async fn deployment(
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Refused> {
     let deployment = the_deployment(&app, &key).await?;
-    let under_way = load::under_way(&app, &deployment.key).await?;
+    let under_way = load::under_way(&app, &deployment).await?;
     let page = html::deployment::page(&deployment, &under_way, &query.done, app.engine.now());
     Ok(show(&visitor, Nav::Deployments, page))
 }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use permafresh::access::gdap::simulator as gdap;
 use permafresh::arm::simulator::{ApplicationSpec, Area, OnRead, Reply, Simulator, SimulatorConfig};
 use permafresh::clock::{Clock, SystemClock};
+use permafresh::engine::standstill::GdapStandstill;
 use permafresh::lighthouse::role::{APPLICATION_OPERATOR, READER, REFRESH};
 use permafresh::partner_center::simulator as partner_center;
 use permafresh::queue::service_bus::simulator as bus;
+use permafresh::store::sqlite::SqliteStore;
+use permafresh::store::{Versioned, document};
 use serde_json::{Value, json};
 
 use super::{Run, command, run};
@@ -292,4 +295,65 @@ fn the_key_vault_and_gdap_are_asked_where_they_are_set_up() {
     assert_eq!(report(1), both("ok", "failed"), "it is there, and of no use");
     entra.on(gdap::Call::ReadSecret, std::iter::repeat_n(gdap::OnCall::Answer(gdap::Reply::text(403, "no")), 2));
     assert_eq!(report(1), both("failed", "failed"));
+}
+
+#[test]
+fn an_app_that_a_managed_identity_stands_for_is_told_apart_from_the_identity() {
+    let (azure, folder) = (Azure::start(), tempfile::tempdir().unwrap());
+    let entra = azure.wait_for(gdap::Simulator::start(gdap::SimulatorConfig::default())).unwrap();
+    let refused = gdap::OnCall::Answer(gdap::Reply::oauth(400, "unauthorized_client", 70_021));
+    entra.on(gdap::Call::Token, std::iter::repeat_n(refused, 20));
+    let mut command = azure.local_doctor(folder.path(), &["--json"]);
+    command.envs([
+        ("AZURE_TENANT_ID", entra.config().partner_tenant.as_str()),
+        ("AZURE_CLIENT_ID", &entra.config().client_id),
+        ("AZURE_MANAGED_IDENTITY_CLIENT_ID", "11112222-3333-4444-8555-666677778888"),
+        ("AZURE_AUTHORITY_HOST", entra.endpoint().as_str().trim_end_matches('/')),
+    ]);
+    let ended = run(command);
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(ended.code, 1, "{report}");
+    assert_eq!(outcome(&report, "federated identity"), "ok", "the managed identity has its token");
+    let finding = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "identity").unwrap();
+    assert_eq!(finding["outcome"], "failed");
+    let tried = finding["tried"].as_str().unwrap();
+    assert!(tried.contains(&entra.config().client_id) && tried.contains("managed identity 11112222"), "{tried}");
+    assert!(finding["toDo"].as_str().unwrap().contains("federated credential"), "{finding}");
+}
+
+#[test]
+fn a_standstill_that_the_service_has_noted_is_named_with_its_beginning() {
+    let (azure, folder) = (Azure::start(), tempfile::tempdir().unwrap());
+    let entra = azure.wait_for(gdap::Simulator::start(gdap::SimulatorConfig::default())).unwrap();
+    let endpoint = entra.endpoint().as_str().trim_end_matches('/').to_owned();
+    let token = entra.mint();
+    entra.put_secret(&token);
+    let store = SqliteStore::open(&folder.path().join("permafresh.db")).unwrap();
+    let since = "2026-03-08T10:00:00Z".parse().unwrap();
+    let noted =
+        GdapStandstill { since, code: "SignInNeeded".into(), why: "a person has to sign in".into(), next_try: since };
+    assert!(azure.wait_for(document::save(&store, &Versioned::new(noted))).unwrap().is_stored());
+    drop(store);
+    let gdap = || {
+        let mut command = azure.local_doctor(folder.path(), &["--json"]);
+        command.envs([
+            ("AZURE_TENANT_ID", entra.config().partner_tenant.as_str()),
+            ("AZURE_AUTHORITY_HOST", &endpoint),
+            ("GDAP_CLIENT_ID", &entra.config().client_id),
+            ("KEY_VAULT_URL", &endpoint),
+            ("PARTNER_API_ENDPOINT", &endpoint),
+            ("GRAPH_ENDPOINT", &endpoint),
+        ]);
+        let report: Value = serde_json::from_str(&run(command).out).unwrap();
+        report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "GDAP").unwrap().clone()
+    };
+    let finding = gdap();
+    assert_eq!(finding["outcome"], "warning");
+    assert!(finding["means"].as_str().unwrap().contains("since 2026-03-08 10:00 UTC"), "{finding}");
+    entra.revoke(&token);
+    let finding = gdap();
+    assert_eq!(finding["outcome"], "failed");
+    let means = finding["means"].as_str().unwrap();
+    assert!(means.contains("stands still for every customer since 2026-03-08 10:00 UTC"), "{means}");
+    assert!(means.contains("gdap sign-in"), "{means}");
 }

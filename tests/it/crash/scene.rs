@@ -118,43 +118,17 @@ impl Scene {
 
     /// Everything that can be done without time passing, one thing after the other.
     pub async fn run_due(&self, router: &Router) {
-        self.deliver(router).await;
-        invoke_timer(router, "PollOperations", None).await;
-        while self.deliver(router).await > 0 {
-            invoke_timer(router, "PollOperations", None).await;
-        }
+        run_due(&self.world, router).await;
     }
 
     /// Delivers one message after the other, until none is deliverable. Given back is what the handler could not do.
     pub async fn deliver(&self, router: &Router) -> usize {
-        let mut delivered = 0;
-        loop {
-            let planned = self.deliver_from(router, "rollouts", "PlanRollout").await;
-            let refreshed = self.deliver_from(router, "refreshes", "RefreshDeployment").await;
-            if planned + refreshed == 0 {
-                return delivered;
-            }
-            delivered += planned + refreshed;
-        }
+        deliver(&self.world, router).await
     }
 
     /// The same for one queue.
     pub async fn deliver_from(&self, router: &Router, queue: &str, function: &str) -> usize {
-        let mut delivered = 0;
-        loop {
-            let messages = self.world.queue.receive(queue, 1, LOCK).await.unwrap();
-            if messages.is_empty() {
-                return delivered;
-            }
-            delivered += messages.len();
-            for message in messages {
-                if invoke_message(router, function, &message.body).await.is_success() {
-                    self.world.queue.complete(queue, &[message.lock]).await.unwrap();
-                } else {
-                    self.world.queue.abandon(queue, &message.lock).await.unwrap();
-                }
-            }
-        }
+        deliver_from(&self.world, router, queue, function).await
     }
 
     pub async fn state(&self, id: RolloutId) -> RolloutState {
@@ -250,4 +224,44 @@ pub async fn post(router: &Router, path: &str, body: &Value) -> (StatusCode, Val
     let request = Request::post(path).header("content-type", "application/json");
     let (status, body) = send(router, request.body(Body::from(body.to_string())).unwrap()).await;
     (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+/// Everything that can be done in a world without time passing, one thing after the other.
+pub async fn run_due(world: &World, router: &Router) {
+    deliver(world, router).await;
+    invoke_timer(router, "PollOperations", None).await;
+    while deliver(world, router).await > 0 {
+        invoke_timer(router, "PollOperations", None).await;
+    }
+}
+
+async fn deliver(world: &World, router: &Router) -> usize {
+    let mut delivered = 0;
+    loop {
+        let planned = deliver_from(world, router, "rollouts", "PlanRollout").await;
+        let refreshed = deliver_from(world, router, "refreshes", "RefreshDeployment").await;
+        if planned + refreshed == 0 {
+            return delivered;
+        }
+        delivered += planned + refreshed;
+    }
+}
+
+/// Delivers the messages of one queue, one after the other.
+pub async fn deliver_from(world: &World, router: &Router, queue: &str, function: &str) -> usize {
+    let mut delivered = 0;
+    loop {
+        let messages = world.queue.receive(queue, 1, LOCK).await.unwrap();
+        if messages.is_empty() {
+            return delivered;
+        }
+        delivered += messages.len();
+        for message in messages {
+            if invoke_message(router, function, &message.body).await.is_success() {
+                world.queue.complete(queue, &[message.lock]).await.unwrap();
+            } else {
+                world.queue.abandon(queue, &message.lock).await.unwrap();
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Consent: through Partner Center, by the customer's administrator, and what goes on once it is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -111,6 +111,7 @@ async fn a_missing_service_principal_is_named() {
     // Consent for Graph is there, so that it can be asked; for ARM it is not.
     scene.change_customer(|customer| {
         customer.has_consented = true;
+        customer.beyond = BTreeMap::from([(GRAPH_APP.to_owned(), BTreeSet::new())]);
         customer.missing = BTreeSet::from([ARM_APP.to_owned()]);
     });
     scene.simulator.on(Call::Token, [OnCall::Answer(Reply::oauth(400, "invalid_resource", 500_011))]);
@@ -165,7 +166,7 @@ async fn a_lost_message_is_found_by_the_renewal() {
 #[tokio::test]
 async fn what_was_asked_for_once_stays_asked_for() {
     let scene = Scene::new().await;
-    let graph = Grant { enterprise_application_id: GRAPH_APP.to_owned(), scope: "Application.Read.All".to_owned() };
+    let graph = Grant::graph();
     scene.simulator.on(Call::Consent, [OnCall::Answer(Reply::text(503, "")), OnCall::Answer(Reply::text(403, ""))]);
     want(&scene).await;
     scene.world.deliver().await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use permafresh::access::credential::TokenSource;
-use permafresh::access::gdap::exchange::{AppProof, Exchange};
+use permafresh::access::gdap::exchange::{AppProof, Exchange, TokenEndpoint};
 use permafresh::access::gdap::simulator::{Customer, OnToken, Simulator, SimulatorConfig};
 use permafresh::access::gdap::vault::{KeyVault, Vault};
 use permafresh::access::gdap::{Broker, Gdap, GdapConfig};
@@ -23,6 +23,9 @@ pub struct Scene {
     pub world: World,
     pub simulator: Simulator,
     pub roots: Vec<CertificateDer<'static>>,
+    /// How the app proves itself, if not by its secret.
+    pub proof: Option<AppProof>,
+    pub endpoint: TokenEndpoint,
     /// The first refresh token.
     pub token: String,
 }
@@ -58,7 +61,7 @@ impl Scene {
         let token = simulator.mint();
         simulator.put_secret(&token);
         simulator.add_customer(TENANT, Customer { has_relationship: true, ..Customer::default() });
-        let mut scene = Self { world, simulator, roots: Vec::new(), token };
+        let mut scene = Self { world, simulator, roots: Vec::new(), proof: None, endpoint: TokenEndpoint::V2, token };
         scene.serve();
         scene
     }
@@ -90,7 +93,8 @@ impl Scene {
         let exchange = Exchange {
             authority,
             client_id: config.client_id.clone(),
-            proof: AppProof::Secret(config.client_secret.clone()),
+            proof: self.proof.clone().unwrap_or_else(|| AppProof::Secret(config.client_secret.clone())),
+            endpoint: self.endpoint,
             http: http(),
             clock,
         };

@@ -7,7 +7,7 @@ use permafresh::access::gdap::simulator::Call;
 use super::scene::{STATE_KEY, Scene, TENANT, http};
 use crate::processes::{self, Home, Running};
 
-fn command(home: &Home, scene: &Scene, arguments: &[&str]) -> Command {
+pub fn command(home: &Home, scene: &Scene, arguments: &[&str]) -> Command {
     let mut command = home.command(arguments);
     let (config, endpoint) = (scene.simulator.config(), scene.simulator.endpoint().as_str());
     command.envs([
@@ -97,15 +97,25 @@ async fn customers_consent_relationships_live_and_the_one_day_one_ends() {
     assert!(err.contains(&format!("granularAdminRelationships/{id}")), "{err}");
     let made = scene.simulator.relationship(id).unwrap();
     assert_eq!((made["duration"].as_str(), made["status"].as_str()), (Some("P1D"), Some("approvalPending")));
+    // Offered again, since the answer was lost: the invitation is the same.
+    let (code, out, err) = run(&["gdap", "relationship", "offer", id]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("granularAdminRelationships/{id}")), "{out}");
     let assign = ["gdap", "relationship", "assign", id, "--group", "7a7b7c7d-1111-4222-9333-0a0b0c0d0e0f"];
     assert_eq!(run(&assign).0, 1, "it is not active yet");
 
     scene.simulator.move_relationship(id, "active");
     assert_eq!(run(&assign).0, 0);
+    let (code, out, err) = run(&["gdap", "relationship", "offer", id]);
+    assert!(code == 0 && out.is_empty() && err.contains("accepted it already: it is active"), "{out}{err}");
     let (code, out, err) = run(&["gdap", "consent", "--tenant", TENANT, "--then-end", id]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("consented"), "{out}");
     assert_eq!(scene.simulator.relationship(id).unwrap()["status"], "terminationRequested");
+    assert_eq!(run(&["gdap", "relationship", "end", id, "--yes"]).0, 0, "it is being ended already");
+    let (code, _, err) = run(&["gdap", "relationship", "offer", id]);
+    assert!(code == 1 && err.contains("is terminating, and cannot be offered"), "{err}");
+    assert!(!err.contains("not set up"), "{err}");
 
     scene.simulator.add_relationship("for-all", "ffffffff-77aa-4b31-9f2e-5c6d7e8f9a01", "active");
     scene.simulator.add_relationship("mine", TENANT, "active");
@@ -153,4 +163,21 @@ async fn without_an_app_the_commands_say_what_to_set() {
     let ended = tokio::task::block_in_place(|| processes::run(command));
     assert_eq!(ended.code, Some(2));
     assert!(ended.err.contains("GDAP_CLIENT_ID is absent"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_and_the_older_endpoint_do_for_the_commands_too() {
+    let (scene, home) = (Scene::new().await, Home::new());
+    let mut command = command(&home, &scene, &["gdap", "consent", "--tenant", TENANT]);
+    command.envs([("GDAP_CLIENT_CERTIFICATE", crate::partner_center::PEM), ("GDAP_TOKEN_ENDPOINT", "v1")]);
+    let ended = tokio::task::block_in_place(|| processes::run(command));
+    assert_eq!(ended.code, Some(0), "{}", output(&ended));
+    let requests = scene.simulator.requests(Call::Token);
+    let ours: Vec<_> = requests.iter().filter(|form| form.body.contains("grant_type=refresh_token")).collect();
+    assert!(ours.len() >= 3, "the customer's tenant, our own, and the customer's again");
+    for form in ours {
+        let tenant = form.line.trim_start_matches("POST /").split('/').next().unwrap();
+        let claims = crate::partner_center::signed_claims(&form.body);
+        assert_eq!(claims["aud"], format!("{}{tenant}/oauth2/token", scene.simulator.endpoint()));
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use permafresh::access::certificate::ClientCertificate;
 use permafresh::access::credential::TokenSource;
 use permafresh::access::gdap::GdapError;
+use permafresh::access::gdap::exchange::{AppProof, TokenEndpoint};
+use permafresh::access::gdap::scopes::Grant;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
 use permafresh::access::gdap::vault::{KeyVault, Vault};
 use serde_json::json;
@@ -12,6 +15,7 @@ use tokio::net::TcpListener;
 
 use super::scene::{Scene, TENANT, http};
 use crate::arm_fixture::Issued;
+use crate::partner_center::{PEM, signed_claims};
 
 async fn consented() -> Scene {
     let scene = Scene::new().await;
@@ -25,6 +29,7 @@ fn kind(error: &GdapError) -> &'static str {
         GdapError::NeedsConsent { .. } => "consent",
         GdapError::NeedsAdministrator { .. } => "administrator",
         GdapError::ServicePrincipalMissing { .. } => "service principal",
+        GdapError::ConsentLacks { .. } => "lacks",
         GdapError::CustomerPolicy { .. } => "policy",
         GdapError::NoRelationship { .. } => "relationship",
         GdapError::SignInAgain { .. } => "sign in",
@@ -200,4 +205,47 @@ async fn an_answer_of_the_vault_without_end_is_not_read_to_its_end() {
     let vault = KeyVault::new(&url, "a-secret", &http(), std::sync::Arc::new(tokens), clock).unwrap();
     assert!(Vault::KeyVault(vault).read().await.is_err());
     assert!(serving.await.unwrap() < WHOLE, "all of it was read");
+}
+
+#[tokio::test]
+async fn the_older_endpoint_is_asked_for_a_resource_and_does_for_everything() {
+    let mut scene = Scene::new().await;
+    scene.endpoint = TokenEndpoint::V1;
+    scene.serve();
+    scene.change_customer(|customer| customer.takes_more = true);
+    let engine = scene.engine();
+    engine.want_consent(TENANT, &[Grant::arm()]).await.unwrap();
+    scene.world.deliver().await;
+    engine.want_consent(TENANT, &[Grant::arm(), Grant::graph()]).await.unwrap();
+    scene.world.deliver().await;
+    assert!(scene.has_consented().await, "{:?}", scene.consent().await);
+    assert!(matches!(engine.renew_tokens().await, Ok(permafresh::engine::renewal::Renewal::Renewed)));
+    let gdap = scene.gdap();
+    let first = gdap.arm_token(TENANT).await.unwrap();
+    scene.world.advance(scene.simulator.token_lifetime() - Duration::from_secs(301));
+    assert!(gdap.arm_token(TENANT).await.unwrap() == first, "its number of seconds is a text");
+
+    let requests = scene.simulator.requests(Call::Token);
+    assert!(requests.iter().all(|form| form.line.contains("/oauth2/token ") || form.line.ends_with("/oauth2/token")));
+    assert!(requests.iter().all(|form| !form.body.contains("scope=")), "{}", requests[0].body);
+    for resource in ["management.azure.com", "graph.microsoft.com", "api.partnercenter.microsoft.com"] {
+        let wanted = format!("resource=https%3A%2F%2F{resource}");
+        assert!(requests.iter().any(|form| form.body.split('&').any(|pair| pair == wanted)), "{resource}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_signs_for_the_very_endpoint_that_is_asked() {
+    for (endpoint, path) in [(TokenEndpoint::V2, "oauth2/v2.0/token"), (TokenEndpoint::V1, "oauth2/token")] {
+        let mut scene = consented().await;
+        scene.proof = Some(AppProof::Certificate(ClientCertificate::from_pem(PEM).unwrap()));
+        scene.endpoint = endpoint;
+        scene.gdap().arm_token(TENANT).await.unwrap();
+        let claims = signed_claims(&scene.simulator.requests(Call::Token)[0].body);
+        assert_eq!(claims["aud"], format!("{}{TENANT}/{path}", scene.simulator.endpoint()));
+        assert_eq!((&claims["iss"], &claims["sub"]), (&json!(scene.simulator.config().client_id), &claims["iss"]));
+        assert_eq!(claims["iat"], scene.world.now().timestamp());
+        let shown = format!("{:?}", scene.gdap().broker().endpoint().proof);
+        assert_eq!(shown, "Certificate(redacted)");
+    }
 }

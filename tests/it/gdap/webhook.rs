@@ -102,6 +102,18 @@ async fn an_active_relationship_brings_consent_and_an_ended_one_parks_the_custom
 }
 
 #[tokio::test]
+async fn a_signature_is_taken_from_the_other_header_too_with_its_scheme_or_without() {
+    let (scene, _) = scene().await;
+    let body = event("test-created");
+    for value in [signature(&body), format!("Signature {}", signature(&body))] {
+        let mut request = post(&scene, &body).body(Body::from(body.clone())).unwrap();
+        request.headers_mut().remove("authorization");
+        request.headers_mut().insert("x-ms-signature", value.parse().unwrap());
+        assert_eq!(scene.world.request(request).await.0, StatusCode::OK, "{value:.20}");
+    }
+}
+
+#[tokio::test]
 async fn graph_decides_and_not_the_event() {
     let (scene, _) = scene().await;
     scene.simulator.add_relationship(RELATIONSHIP, TENANT, "active");

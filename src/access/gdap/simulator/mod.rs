@@ -71,8 +71,14 @@ pub enum Call {
     WriteSecret,
     /// A version, switched off.
     RetireSecret,
-    /// A consent.
+    /// A consent, given.
     Consent,
+    /// A consent, withdrawn.
+    Withdraw,
+    /// The registration of webhooks.
+    Registration,
+    /// A trial of the webhook.
+    Trial,
     /// Anything of Graph.
     Graph,
     /// The certificate that signs webhooks.
@@ -88,6 +94,8 @@ pub enum OnCall {
     Answer(Reply),
     /// Does what it asks for, and drops the connection instead of answering.
     DoAndDrop,
+    /// Does what it asks for, and never answers.
+    DoAndHang,
     /// Drops the connection.
     Reset,
 }
@@ -145,8 +153,12 @@ pub struct Recorded {
 /// A customer's tenant.
 #[derive(Clone, Debug, Default)]
 pub struct Customer {
-    /// Whether it consents to the app.
+    /// Whether it consents to the app, for Azure Resource Manager.
     pub has_consented: bool,
+    /// What else it has consented to: permissions by app id.
+    pub beyond: BTreeMap<String, BTreeSet<String>>,
+    /// Whether Partner Center adds to a consent that is there, for another app id; else it answers 409 as long as there is one.
+    pub takes_more: bool,
     /// Whether Partner Center may consent for it.
     pub has_relationship: bool,
     /// App ids of resources without a service principal.
@@ -192,8 +204,10 @@ struct State {
     relationships: BTreeMap<String, Value>,
     assignments: BTreeMap<String, Vec<Value>>,
     certificate: Vec<u8>,
+    registration: Option<Value>,
     issued: u64,
     scripts: HashMap<Call, VecDeque<OnCall>>,
+    hanging: usize,
     requests: Vec<Recorded>,
 }
 
@@ -298,6 +312,16 @@ impl Simulator {
         self.shared.state().relationships.get(id).cloned()
     }
 
+    /// What is registered as a webhook.
+    pub fn registration(&self) -> Option<Value> {
+        self.shared.state().registration.clone()
+    }
+
+    /// Registers a webhook, as somebody else would.
+    pub fn register(&self, registration: Value) {
+        self.shared.state().registration = Some(registration);
+    }
+
     /// What is served as the certificate of Partner Center's webhooks.
     pub fn serve_certificate(&self, bytes: Vec<u8>) {
         self.shared.state().certificate = bytes;
@@ -311,6 +335,16 @@ impl Simulator {
     /// The requests of a kind, the oldest first.
     pub fn requests(&self, call: Call) -> Vec<Recorded> {
         self.shared.state().requests.iter().filter(|request| request.call == call).cloned().collect()
+    }
+
+    /// The requests of every kind, the oldest first.
+    pub fn all_requests(&self) -> Vec<Recorded> {
+        self.shared.state().requests.clone()
+    }
+
+    /// How many calls were done and never answered ([`OnCall::DoAndHang`]).
+    pub fn hanging(&self) -> usize {
+        self.shared.state().hanging
     }
 
     /// How long an access token lasts.

@@ -1,6 +1,6 @@
 //! The simulator's HTTP side: which call belongs to which path, and who may call.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,12 +52,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
         body: &body,
     };
     let call = match (&head.method, &asked.segments[..]) {
-        (&Method::POST, [_, "oauth2", "v2.0", "token"]) => Call::Token,
+        (&Method::POST, [_, "oauth2", "v2.0", "token"] | [_, "oauth2", "token"]) => Call::Token,
         (&Method::GET, [_, "oauth2", "v2.0", "authorize"]) => Call::SignIn,
         (&Method::GET, ["secrets", ..]) => Call::ReadSecret,
         (&Method::PUT, ["secrets", _]) => Call::WriteSecret,
         (&Method::PATCH, ["secrets", _, _]) => Call::RetireSecret,
         (&Method::POST, ["v1", "customers", _, "applicationconsents"]) => Call::Consent,
+        (&Method::DELETE, ["v1", "customers", _, "applicationconsents", _]) => Call::Withdraw,
+        (_, ["webhooks", "v1", "registration"]) => Call::Registration,
+        (_, ["webhooks", "v1", "registration", "validationEvents", ..]) => Call::Trial,
         (_, ["v1.0", ..]) => Call::Graph,
         (&Method::GET, ["certificate.cer"]) => Call::Certificate,
         _ => return Ok(response(Reply::text(404, "there is nothing here"))),
@@ -75,6 +78,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
             asked.act(call);
             Err(Dropped)
         }
+        OnCall::DoAndHang => {
+            asked.act(call);
+            shared.state().hanging += 1;
+            std::future::pending().await
+        }
         OnCall::Reset => Err(Dropped),
     }
 }
@@ -85,7 +93,9 @@ impl Asked<'_> {
             Call::Token => self.token(),
             Call::SignIn => self.sign_in(),
             Call::ReadSecret | Call::WriteSecret | Call::RetireSecret => self.secret(call),
-            Call::Consent => self.consent(),
+            Call::Consent | Call::Withdraw => self.consent(call),
+            Call::Registration => self.registration(),
+            Call::Trial => self.trial(),
             Call::Graph => self.graph(),
             Call::Certificate => Reply::text(200, self.shared.state().certificate.clone()),
         }
@@ -121,14 +131,26 @@ impl Asked<'_> {
             }
             _ => return Reply::oauth(400, "unsupported_grant_type", 70_003),
         }
-        if tenant != config.partner_tenant {
-            match state.customers.get(&tenant) {
-                None => return Reply::oauth(400, "invalid_request", 90_002),
-                Some(customer) if !customer.has_consented => return Reply::oauth(400, "invalid_grant", 65_001),
-                Some(_) => {}
-            }
+        // The older endpoint knows resources, and numbers as text.
+        let is_older = self.segments.len() == 3;
+        let (name, other) = if is_older { ("resource", "scope") } else { ("scope", "resource") };
+        let audience = value(name).split(' ').next().unwrap_or_default().trim_end_matches("/.default").to_owned();
+        if is_older && (audience.is_empty() || form.contains_key(other)) {
+            return Reply::oauth(400, "invalid_request", 900_144);
         }
-        let audience = value("scope").split(' ').next().unwrap_or_default().trim_end_matches("/.default").to_owned();
+        let mut scope = None;
+        if tenant != config.partner_tenant {
+            let Some(customer) = state.customers.get(&tenant) else {
+                return Reply::oauth(400, "invalid_request", 90_002);
+            };
+            let names = match app_of(&audience) {
+                None => customer.has_consented.then(|| ARM_SCOPE.to_owned()),
+                Some(app) => customer.beyond.get(app).map(|names| names.iter().cloned().collect::<Vec<_>>().join(" ")),
+            };
+            let Some(names) = names else { return Reply::oauth(400, "invalid_grant", 65_001) };
+            let prefix = if is_older { String::new() } else { format!("{audience}/") };
+            scope = Some(names.split(' ').map(|name| format!("{prefix}{name}")).collect::<Vec<_>>().join(" "));
+        }
         let number = state.next();
         let access =
             jwt(&json!({"tid": tenant, "aud": audience, "appid": config.client_id, "amr": config.amr, "n": number}));
@@ -138,6 +160,12 @@ impl Asked<'_> {
         }
         state.access_tokens.insert(access.clone(), (tenant.clone(), audience, until));
         let mut body = json!({"token_type": "Bearer", "expires_in": config.token_seconds, "access_token": access, "refresh_token": state.mint()});
+        if is_older {
+            body["expires_in"] = config.token_seconds.to_string().into();
+        }
+        if let Some(scope) = scope {
+            body["scope"] = scope.into();
+        }
         if let Some(nonce) = nonce {
             body["id_token"] =
                 jwt(&json!({"tid": tenant, "nonce": nonce, "preferred_username": "obo@fabrikam.example"})).into();
@@ -208,7 +236,52 @@ impl Asked<'_> {
         }
     }
 
-    fn consent(&self) -> Reply {
+    /// Whether the caller's token is one of ours for Partner Center.
+    fn is_partner(&self, state: &State) -> bool {
+        let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
+        self.caller(state) == Some(at_home)
+    }
+
+    fn registration(&self) -> Reply {
+        let mut state = self.shared.state();
+        if !self.is_partner(&state) {
+            return Reply::text(401, "");
+        }
+        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
+        match (&self.method, state.registration.clone()) {
+            (&Method::GET, Some(known)) => Reply::json(200, &known),
+            (&Method::GET | &Method::PUT, None) => Reply::text(404, ""),
+            (&Method::POST, Some(_)) => Reply::text(409, ""),
+            (&Method::POST | &Method::PUT, _) if body["WebhookUrl"].is_string() && body["WebhookEvents"].is_array() => {
+                state.registration = Some(body.clone());
+                Reply::json(200, &body)
+            }
+            _ => Reply::text(400, ""),
+        }
+    }
+
+    /// A trial that always gets through, unless a script says otherwise.
+    fn trial(&self) -> Reply {
+        let state = self.shared.state();
+        if !self.is_partner(&state) {
+            return Reply::text(401, "");
+        }
+        let id = "04af2aea-d413-42db-824e-f328001484d1";
+        match (&self.method, &state.registration) {
+            (&Method::POST, Some(known))
+                if known["WebhookEvents"].as_array().is_some_and(|all| all.contains(&json!("test-created"))) =>
+            {
+                Reply::json(200, &json!({"correlationId": id}))
+            }
+            (&Method::GET, _) if self.segments[4..] == [id] => Reply::json(
+                200,
+                &json!({"correlationId": id, "status": "completed", "results": [{"responseCode": "OK", "responseMessage": "", "systemError": false}]}),
+            ),
+            _ => Reply::text(404, ""),
+        }
+    }
+
+    fn consent(&self, call: Call) -> Reply {
         let mut state = self.shared.state();
         let error = |status, code: u32| {
             Reply::json(
@@ -216,25 +289,49 @@ impl Asked<'_> {
                 &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
             )
         };
-        let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
-        if self.caller(&state) != Some(at_home) {
+        if !self.is_partner(&state) {
             return error(401, 900_420);
         }
         let body: Value = serde_json::from_str(self.body).unwrap_or_default();
-        if body["applicationId"] != self.shared.config.client_id.as_str() || !self.headers.contains_key("ms-requestid")
-        {
+        let app = match call {
+            Call::Withdraw => self.segments[4],
+            _ => body["applicationId"].as_str().unwrap_or_default(),
+        };
+        if app != self.shared.config.client_id || !self.headers.contains_key("ms-requestid") {
             return error(400, 2_000);
         }
-        match state.customers.get_mut(self.segments[2]) {
-            None => error(404, 60_003),
-            Some(customer) if !customer.has_relationship => error(403, 20_002),
-            Some(customer) if !customer.missing.is_empty() => error(400, 2_000),
-            Some(customer) if customer.has_consented => error(409, 2_001),
-            Some(customer) => {
-                customer.has_consented = true;
-                Reply::json(201, &json!({"applicationId": body["applicationId"]}))
+        let Some(customer) = state.customers.get_mut(self.segments[2]) else { return error(404, 60_003) };
+        if !customer.has_relationship {
+            return error(403, 20_002);
+        }
+        let has_any = customer.has_consented || !customer.beyond.is_empty();
+        if call == Call::Withdraw {
+            (customer.has_consented, customer.beyond) = (false, BTreeMap::new());
+            return if has_any { Reply::text(204, "") } else { error(404, 2_002) };
+        }
+        if !customer.missing.is_empty() {
+            return error(400, 2_000);
+        }
+        let grants = body["applicationGrants"].as_array().cloned().unwrap_or_default();
+        let asked: BTreeMap<String, BTreeSet<String>> = grants
+            .iter()
+            .map(|grant| {
+                let names = grant["scope"].as_str().unwrap_or_default().split(',').map(str::to_owned).collect();
+                (grant["enterpriseApplicationId"].as_str().unwrap_or_default().to_owned(), names)
+            })
+            .collect();
+        let is_there =
+            |app: &String| if app == ARM_APP { customer.has_consented } else { customer.beyond.contains_key(app) };
+        if has_any && (!customer.takes_more || asked.keys().any(is_there)) {
+            return error(409, 2_001);
+        }
+        for (app, names) in asked {
+            match app == ARM_APP {
+                true => customer.has_consented = true,
+                false => _ = customer.beyond.insert(app, names),
             }
         }
+        Reply::json(201, &json!({"applicationId": body["applicationId"]}))
     }
 
     fn graph(&self) -> Reply {
@@ -279,6 +376,8 @@ impl Asked<'_> {
                         let Some(known) = state.relationships.get_mut(*id) else { return error(404, "NotFound") };
                         match (method, rest) {
                             (&Method::GET, []) => Reply::json(200, known),
+                            // What has been locked, or has ended, takes no such request.
+                            (&Method::POST, ["requests"]) if !takes(known, &body["action"]) => error(409, "Conflict"),
                             (&Method::POST, ["requests"]) => {
                                 known["status"] = match body["action"].as_str() {
                                     Some("lockForApproval") => "approvalPending".into(),
@@ -305,6 +404,23 @@ impl Asked<'_> {
             }
             _ => error(404, "NotFound"),
         }
+    }
+}
+
+/// Whether a relationship stands where this can be asked of it.
+fn takes(relationship: &Value, action: &Value) -> bool {
+    match (action.as_str(), relationship["status"].as_str()) {
+        (Some("lockForApproval"), status) => status == Some("created"),
+        (_, status) => matches!(status, Some("active" | "expiring" | "approvalPending")),
+    }
+}
+
+/// The app id behind an audience, but for Azure Resource Manager's and the vault's.
+fn app_of(audience: &str) -> Option<&str> {
+    match audience {
+        "https://graph.microsoft.com" => Some(GRAPH_APP),
+        app if uuid::Uuid::try_parse(app).is_ok() => Some(app),
+        _ => None,
     }
 }
 

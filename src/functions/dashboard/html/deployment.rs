@@ -7,8 +7,8 @@ use super::super::lists::Rows;
 use super::super::pages::ListQuery;
 use super::parts;
 use super::{Page, rollout};
-use crate::functions::wire::api::{RefreshView, RolloutView};
-use crate::rollout::{Deployment, JitTerms, PastRefresh, PastResult, Timestamp, WantedVersion};
+use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
+use crate::rollout::{Deployment, JitTerms, PastRefresh, PastResult, Timestamp, WantedVersion, advice};
 
 /// The registry.
 pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery, now: Timestamp) -> Page {
@@ -62,6 +62,7 @@ pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery,
 /// One deployment.
 pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], done: &str, now: Timestamp) -> Page {
     let id = &deployment.application_id;
+    let goes_on = under_way.iter().any(|(view, _)| !view.state.is_ended());
     let content = html! {
         nav.crumbs aria-label="Where this is" { a href=(format!("{HOME}/deployments")) { "Deployments" } " › " span aria-current="page" { bdi { (id.name()) } } }
         h1 { bdi { (id.name()) } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
@@ -76,7 +77,7 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], d
         (buttons(deployment, now))
         @if !under_way.is_empty() {
             section #now .card data-live aria-labelledby="now-title" {
-                h2 #now-title { "Now" }
+                h2 #now-title { @if goes_on { "Now" } @else { "Latest refresh" } }
                 @for (view, refresh) in under_way { (current(view, refresh, now)) }
             }
         }
@@ -120,7 +121,7 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], d
             }
         }
     };
-    let refresh = if under_way.is_empty() { None } else { Some(5) };
+    let refresh = goes_on.then_some(5);
     Page { title: id.name().to_owned(), refresh, say: String::new(), content }
 }
 
@@ -144,11 +145,14 @@ fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup 
             div { dt { "Looks" } dd { (refresh.polls) } }
             @if let Some(at) = refresh.next_look { div { dt { "Next look" } dd { (parts::moment(at, now)) } } }
             @if let Some(error) = &refresh.error { div { dt { "Error" } dd { code { (error.code) } " " bdi { (error.message) } } } }
+            @if let Some(error) = refresh.error.as_ref().filter(|_| matches!(refresh.state, RefreshWord::Failed | RefreshWord::TimedOut)) {
+                div { dt { "What to do" } dd { (advice::who(error.actor)) ": " (advice::what_to_do(error.actor, &error.code)) } }
+            }
             @for refusal in parts::earlier_refusals(refresh) { div { dt { "Refused" } dd { (refusal) } } }
             (fact("Why", refresh.why.as_deref()))
             (fact("Correlation id", refresh.correlation_id.as_deref()))
         }
-        @if let Some(command) = &refresh.command { (rollout::command(command, refresh.command_powershell.as_deref())) }
+        (rollout::handed_over(refresh))
     }
 }
 

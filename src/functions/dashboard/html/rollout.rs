@@ -264,21 +264,30 @@ fn refresh_row(refresh: &RefreshView, now: Timestamp) -> Markup {
                 @if let Some(why) = &refresh.why { p { bdi { (why) } } }
                 @if let Some(at) = refresh.ended_at { p.muted { (parts::moment(at, now)) } }
                 @else if let Some(at) = refresh.next_look { p.muted { "next look " (parts::moment(at, now)) } }
-                @if let Some(command) = &refresh.command { (self::command(command, refresh.command_powershell.as_deref())) }
+                (handed_over(refresh))
             }
         }
     }
 }
 
-/// The command that a customer has to run.
-pub fn command(bash: &str, powershell: Option<&str>) -> Markup {
+/// What a customer has to run, where it was handed over: the command, and the one that reads the result.
+pub fn handed_over(refresh: &RefreshView) -> Markup {
     html! {
-        details {
-            summary { "The customer's command" }
-            p { "bash" } pre tabindex="0" role="region" aria-label="Command for bash" { code { (bash) } }
-            @if let Some(text) = powershell {
-                p { "PowerShell" } pre tabindex="0" role="region" aria-label="Command for PowerShell" { code { (text) } }
+        @if let Some(bash) = &refresh.command {
+            details {
+                summary { "The customer's command" }
+                (shell("bash", "Command", bash))
+                @if let Some(text) = &refresh.command_powershell { (shell("PowerShell", "Command", text)) }
+                @if let Some(result) = &refresh.result {
+                    p { "The result: " (result.how) ". It takes up to " (result.expected_minutes) " minutes." }
+                    (shell("bash", "Result", &result.command))
+                    (shell("PowerShell", "Result", &result.command_powershell))
+                }
             }
         }
     }
+}
+
+fn shell(name: &str, what: &str, text: &str) -> Markup {
+    html! { p { (name) } pre tabindex="0" role="region" aria-label=(format!("{what} for {name}")) { code { (text) } } }
 }

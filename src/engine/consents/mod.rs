@@ -3,7 +3,9 @@
 //! Whatever brings a tenant here (a refusal, an administrator's answer, a webhook, a person) only makes it *wanted*; a
 //! message then leads to [`Engine::consent_step`], which proves it with a token of Entra's, asks Partner Center where there
 //! is none, and lets go what waited. Saved before sending; a step may run twice, late or at once; RenewTokens and
-//! `permafresh gdap consent` find what was lost.
+//! `permafresh gdap consent` find what was lost. Asking, and replacing a consent by another one, is [`asking`].
+
+pub mod asking;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,6 @@ use uuid::Uuid;
 
 use super::{Engine, EngineError};
 use crate::access::credential::BearerToken;
-use crate::access::gdap::partner::RequestIds;
 use crate::access::gdap::scopes::Grant;
 use crate::access::gdap::{Gdap, GdapError, Standstill};
 use crate::access::guests::Guests;
@@ -23,6 +24,8 @@ use crate::rollout::refresh::Gate;
 use crate::rollout::{Event, RefreshState, RetryPolicy, Standing, Timestamp};
 use crate::store::document::{self, Document};
 use crate::store::{PageRequest, StoreError, Versioned};
+
+pub use asking::Replacing;
 
 /// How often a consent is tried before a person is asked for.
 pub const ATTEMPTS: u32 = 12;
@@ -45,6 +48,13 @@ pub struct CustomerConsent {
     pub since: Timestamp,
 }
 
+impl CustomerConsent {
+    /// Whether it is proven, and for all of `grants`.
+    pub fn is_granted_for(&self, grants: &[Grant]) -> bool {
+        self.state == ConsentState::Granted && grants.iter().all(|grant| grant.is_within(&self.grants))
+    }
+}
+
 /// Where a consent stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -62,6 +72,9 @@ pub enum ConsentState {
         /// What was met last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<String>,
+        /// Whether the consent that is there may be withdrawn for it, and how far that is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replacing: Option<Replacing>,
     },
     /// Entra gives us tokens.
     Granted,
@@ -129,21 +142,45 @@ impl Engine {
     /// Asks for the consent of a tenant, unless that is under way already. What had been parked or granted is looked at
     /// anew, and what was asked for before stays asked for.
     pub async fn want_consent(&self, tenant: &str, grants: &[Grant]) -> Result<CustomerConsent, EngineError> {
+        self.want(tenant, grants, None).await
+    }
+
+    /// Asks for the consent of a tenant to `grants` and nothing else. Where that cannot be had beside the consent that is there, it
+    /// is withdrawn first, and then the tenant lets nobody in for a moment.
+    pub async fn replace_consent(&self, tenant: &str, grants: &[Grant]) -> Result<CustomerConsent, EngineError> {
+        self.want(tenant, grants, Some(Replacing::Allowed)).await
+    }
+
+    async fn want(
+        &self,
+        tenant: &str,
+        asked: &[Grant],
+        allowed: Option<Replacing>,
+    ) -> Result<CustomerConsent, EngineError> {
         let tenant = tenant.to_ascii_lowercase();
         for _ in 0..super::RACES {
             let now = self.now();
             let known = document::get::<CustomerConsent>(&*self.store, &tenant).await?;
-            let grants = known.as_ref().map_or_else(|| grants.to_vec(), |known| together(&known.value.grants, grants));
-            let is_all = known.as_ref().is_some_and(|known| known.value.grants == grants);
-            if let Some(known) = &known
-                && let ConsentState::Wanted { due, .. } = &known.value.state
+            let before = known.as_ref().map(|known| &known.value);
+            let grants = match before {
+                Some(before) if allowed.is_none() => together(&before.grants, asked),
+                _ => asked.to_vec(),
+            };
+            let replacing = asking::course(before, &grants, allowed);
+            let is_all = before.is_some_and(|before| {
+                before.grants == grants
+                    && matches!(&before.state, ConsentState::Wanted { replacing: known, .. } if *known == replacing)
+            });
+            if let Some(before) = before
+                && let ConsentState::Wanted { due, .. } = &before.state
                 && *due + LOST_AFTER > now
-                && is_all
+                // Who is in the middle of withdrawing it ends that first.
+                && (is_all || (asking::is_under_way(replacing) && *due > now))
             {
-                return Ok(known.value.clone());
+                return Ok(before.clone());
             }
             // What was lost goes on as it was, with the id that Partner Center knows; another request has another one.
-            let (attempt, request_id, correlation_id) = match known.as_ref().map(|known| &known.value.state) {
+            let (attempt, request_id, correlation_id) = match before.map(|before| &before.state) {
                 Some(ConsentState::Wanted { attempt, request_id, correlation_id, .. }) if is_all => {
                     (*attempt, *request_id, *correlation_id)
                 }
@@ -151,7 +188,7 @@ impl Engine {
             };
             let wanted = CustomerConsent {
                 tenant_id: tenant.clone(),
-                state: ConsentState::Wanted { attempt, due: now, request_id, correlation_id, last: None },
+                state: ConsentState::Wanted { attempt, due: now, request_id, correlation_id, last: None, replacing },
                 grants,
                 since: now,
             };
@@ -168,14 +205,16 @@ impl Engine {
     pub async fn consent_step(&self, tenant: &str) -> Result<(), EngineError> {
         let Some(gdap) = &self.gdap else { return Ok(()) };
         let Some(known) = document::get::<CustomerConsent>(&*self.store, tenant).await? else { return Ok(()) };
-        let ConsentState::Wanted { attempt, due, request_id, correlation_id, .. } = known.value.state.clone() else {
+        match &known.value.state {
+            ConsentState::Wanted { due, .. } if *due <= self.now() => {}
+            _ => return Ok(()),
+        }
+        // Somebody else goes on with it where there is nothing.
+        let Some((known, outcome)) = self.obtain_consent(gdap, known).await? else { return Ok(()) };
+        let ConsentState::Wanted { attempt, request_id, correlation_id, replacing, .. } = known.value.state.clone()
+        else {
             return Ok(());
         };
-        if due > self.now() {
-            return Ok(());
-        }
-        let ids = RequestIds { request: request_id, correlation: correlation_id };
-        let outcome = obtain(gdap, tenant, &known.value.grants, ids).await;
         let now = self.now();
         let state = match outcome {
             Ok(()) => ConsentState::Granted,
@@ -194,6 +233,7 @@ impl Engine {
                         request_id,
                         correlation_id,
                         last: Some(why),
+                        replacing,
                     },
                     None => ConsentState::Parked { standstill: error.standstill(), why, relationship_ended: false },
                 }
@@ -358,18 +398,4 @@ impl Engine {
 fn together(before: &[Grant], now: &[Grant]) -> Vec<Grant> {
     let is_asked_now = |grant: &&Grant| !now.iter().any(|asked| asked.is_for_same_as(grant));
     now.iter().chain(before.iter().filter(is_asked_now)).cloned().collect()
-}
-
-/// Proves the consent with a token, and asks for it where that fails for want of it.
-async fn obtain(gdap: &Gdap, tenant: &str, grants: &[Grant], ids: RequestIds) -> Result<(), GdapError> {
-    // What is cached proves nothing of now.
-    gdap.broker().forget(tenant);
-    match gdap.arm_token(tenant).await {
-        Ok(_) => return Ok(()),
-        Err(GdapError::NeedsConsent { .. } | GdapError::ServicePrincipalMissing { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    gdap.consent(tenant, grants, ids).await?;
-    gdap.broker().forget(tenant);
-    gdap.arm_token(tenant).await.map(|_| ())
 }
