@@ -32,9 +32,13 @@ async fn notified(rate: usize, seconds: usize, without: Option<&Sent>) -> anyhow
     let folder = tempfile::tempdir()?;
     let (handler, _) = Handler::start(folder.path(), &azure)?;
     handler.wait_until_initialised().await?;
+    let rude = without.map(|_| Rude::begin(handler.address()));
+    if rude.is_some() {
+        // Until all of them are there.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
     forget_peak(handler.id())?;
     let before = cpu(handler.id())?;
-    let rude = without.map(|_| Rude::begin(handler.address()));
     let sent = notifications::send(handler.address(), &settings, told, rate).await?;
     let rude = rude.map(|rude| rude.words());
     let used = cpu(handler.id())?.saturating_sub(before);
