@@ -52,11 +52,19 @@ fn whatever_goes_wrong_every_deployment_has_one_result_and_nothing_is_asked_that
 
 #[test]
 fn the_same_seed_is_the_same_run() {
-    // Of those that look at one operation at a time: where several are asked at once, the network decides who is first.
-    for seed in [2, 5, 11] {
-        let [first, again] = [run(seed), run(seed)];
-        assert_eq!(first.asked, again.asked, "seed {seed}");
+    let mut compared = 0;
+    for seed in 0..20 {
+        let first = run(seed);
+        if !first.is_repeatable {
+            continue;
+        }
+        assert_eq!(first.asked, run(seed).asked, "seed {seed}");
+        compared += 1;
+        if compared == 4 {
+            return;
+        }
     }
+    panic!("{compared} of 20 runs are repeatable");
 }
 
 fn parse(text: &str) -> Option<Range<u64>> {

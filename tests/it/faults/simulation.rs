@@ -38,6 +38,8 @@ pub struct Report {
     /// What was asked of ARM, in its order.
     pub asked: Vec<String>,
     pub counts: BTreeMap<&'static str, usize>,
+    /// Whether the seed alone decides: no two calls of one invocation are under way at once, and no call ends by real time.
+    pub is_repeatable: bool,
 }
 
 /// What is down for everybody.
@@ -84,6 +86,7 @@ struct Simulation {
     said_gone: BTreeSet<DeploymentKey>,
     elsewhere: String,
     hangs: bool,
+    is_repeatable: bool,
     is_calm: bool,
     invocations: usize,
     counts: BTreeMap<&'static str, usize>,
@@ -122,7 +125,7 @@ pub async fn run(seed: u64, log: impl Fn() -> String) -> Report {
     counts.insert("operations", usize::try_from(stats.operations).unwrap());
     counts.insert("looks", usize::try_from(stats.polls).unwrap());
     counts.insert("lines of log", log.lines().count());
-    Report { problems, asked: simulation.ledger.asked(), counts }
+    Report { problems, asked: simulation.ledger.asked(), counts, is_repeatable: simulation.is_repeatable }
 }
 
 impl Simulation {
@@ -140,6 +143,7 @@ impl Simulation {
             keeps_journal: true,
             ..Options::default()
         };
+        let is_repeatable = options.looks_at_once == 1 && !hangs;
         let world = World::with(options).await;
         let skew = if chance.one_in(4) { chance.between(1, 20) } else { 0 };
         let ledger = Ledger::new(Arc::clone(&world.simulator), Duration::from_secs(2 * skew));
@@ -170,6 +174,7 @@ impl Simulation {
             said_gone: BTreeSet::new(),
             elsewhere,
             hangs,
+            is_repeatable,
             is_calm: false,
             invocations: 0,
             counts: BTreeMap::new(),
