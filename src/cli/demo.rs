@@ -103,7 +103,10 @@ pub async fn run(args: DemoArgs) -> Result<Exit, Failure> {
         () = &mut interrupted => Err(Failure::new(anyhow::anyhow!("the demo was interrupted"), "nothing of it is left; run it again at any time")),
     };
     if played.is_ok() && args.keep {
-        output::say("The dashboard stays until you press Ctrl-C.");
+        output::say("The dashboard stays until you press Ctrl-C. From another terminal:");
+        let (port, key) = (host.local_addr().port(), service.keys.first().map_or("", |key| key.expose()));
+        output::say(&format!("  export PERMAFRESH_URL=http://127.0.0.1:{port} PERMAFRESH_KEY={key}"));
+        output::say("  permafresh rollout list");
         played = tokio::select! {
             reason = host.stopped() => Err(Failure::new(anyhow::anyhow!("the host stopped: {reason}"), LOOK_CLOSER)),
             () = &mut interrupted => Ok(()),
