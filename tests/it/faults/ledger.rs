@@ -10,7 +10,7 @@ use permafresh::arm::simulator::{Asked, Question, Simulator};
 use permafresh::rollout::{
     DeploymentKey, Refresh, RefreshState, Rollout, RolloutId, RolloutState, Standing, Timestamp,
 };
-use permafresh::store::{Saved, Versioned};
+use permafresh::store::{ETag, Saved, Versioned};
 use serde_json::{Value, json};
 
 use super::store::Witness;
@@ -62,6 +62,8 @@ struct Book {
     rollouts: HashMap<RolloutId, Rollout>,
     refreshes: BTreeMap<(RolloutId, DeploymentKey), Refresh>,
     answers: HashMap<(DeploymentKey, Subject), Answer>,
+    /// Versions of refreshes that others have written over.
+    written_over: HashSet<(RolloutId, DeploymentKey, String)>,
     /// Who heard ARM last, by subscription, and the subscriptions whose wait went down with whoever heard it.
     heard_last: HashMap<String, usize>,
     untold: HashSet<String>,
@@ -194,7 +196,10 @@ impl Book {
         let before = self.answers.remove(&at).filter(|answer| answer.heard_by != heard_by);
         let was_lost = before.as_ref().is_some_and(|answer| answer.is_lost);
         let of = format!("{:?} of {} at {}", asked.what, asked.application.name(), asked.at);
-        if let Some(before) = before.filter(|_| !was_lost) {
+        // ARM does not say for which rollout it was posted, and two may at once.
+        let is_submitting = |refresh: &&Refresh| matches!(refresh.state, RefreshState::Submitting { .. });
+        let rollouts = self.refreshes.values().filter(|refresh| refresh.key == key).filter(is_submitting).count();
+        if let Some(before) = before.filter(|_| !was_lost && rollouts < 2) {
             self.problems.push(format!("{of} although the answer to {:?} was not stored", before.to));
         }
         let subscription = asked.application.subscription().to_owned();
@@ -360,7 +365,9 @@ impl Witness for Ledger {
             let at = (refresh.rollout_id, refresh.key.clone());
             if let Entry::Vacant(place) = book.refreshes.entry(at) {
                 place.insert(refresh.clone());
-                book.check_places(refresh.rollout_id);
+                if Standing::of(refresh).is_in_flight() {
+                    book.check_places(refresh.rollout_id);
+                }
                 book.check_sizes(refresh.rollout_id);
             }
         }
@@ -369,10 +376,15 @@ impl Witness for Ledger {
     fn saved_refreshes(&self, refreshes: &[Versioned<Refresh>], saved: Option<&Vec<Saved>>) {
         let mut book = self.up_to_date();
         for (at, refresh) in refreshes.iter().enumerate() {
-            let is = saved.map(|saved| saved[at].is_stored());
+            let saved = saved.map(|saved| &saved[at]);
+            let is = saved.map(Saved::is_stored);
             tracing::info!("write of {}: {is:?}", refresh.value.application_id.name());
             match is {
-                Some(true) => book.stored(&refresh.value),
+                Some(true) => {
+                    if book.is_news(refresh, saved) {
+                        book.stored(&refresh.value);
+                    }
+                }
                 Some(false) => {
                     // Whoever was held up for longer than he had it may find that another one has it now.
                     let late = book.held_up + book.skew >= TAKEN || book.clock_is_wrong;
@@ -395,6 +407,13 @@ impl Witness for Ledger {
 }
 
 impl Book {
+    /// Whether nobody has written over what was saved: who rests while the store works for him hears of it late.
+    fn is_news(&mut self, refresh: &Versioned<Refresh>, saved: Option<&Saved>) -> bool {
+        let version = |etag: &ETag| (refresh.value.rollout_id, refresh.value.key.clone(), etag.0.clone());
+        self.written_over.extend(refresh.etag.as_ref().map(version));
+        !matches!(saved, Some(Saved::Stored(etag)) if self.written_over.contains(&version(etag)))
+    }
+
     fn lost(&mut self, key: &DeploymentKey) {
         for (_, answer) in self.answers.iter_mut().filter(|((of, _), _)| of == key) {
             answer.is_lost = true;

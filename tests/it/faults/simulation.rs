@@ -3,6 +3,9 @@
 //!
 //! One invocation runs at a time, the others rest at a call of the store or the queue, die there, or go on: the seed decides.
 
+mod calm;
+mod happenings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::pin::Pin;
@@ -13,23 +16,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use permafresh::arm::simulator::ApplicationSpec;
 use permafresh::queue::{Delivery, Queue};
-use permafresh::rollout::{ApplicationId, DeploymentKey, RolloutId, RolloutState, Standing, Tally};
-use serde_json::{Value, json};
+use permafresh::rollout::{ApplicationId, DeploymentKey};
+use serde_json::Value;
 
 use super::ledger::Ledger;
-use super::weather::{self, Chance, SECRET};
+use super::weather::{Chance, SECRET};
 use super::{Decision, Fate, Faults, FaultyQueue, FaultyStore, Kind, Moment};
 use crate::manual_clock::ManualClock;
-use crate::world::{Options, SIG, World, application, invoke_message, invoke_timer, publish, send};
+use crate::world::{Options, SIG, World, invoke_message, invoke_timer, send};
 
 const LOCK: Duration = Duration::from_secs(60);
-const VERSIONS: [&str; 4] = ["1.5.0", "1.6.0", "1.7.0", "2.0.0"];
 /// So many steps go wrong before it is calm.
 const STEPS: usize = 160;
-/// Who needs more rounds of calm has lost something: three weeks of them.
-const ROUNDS: usize = 4_000;
 
 /// What happened in a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -415,291 +414,4 @@ impl Simulation {
         dead.faults.kill();
         self.start(dead.clock);
     }
-
-    fn pass_time(&mut self) {
-        let seconds = match self.chance.below(12) {
-            0 => self.chance.between(60, 400),
-            1 => self.chance.between(400, 4_000),
-            _ => self.chance.between(1, 20),
-        };
-        self.pass(Duration::from_secs(seconds));
-    }
-
-    fn pass(&mut self, by: Duration) {
-        self.clock.advance(by);
-        for instance in &mut self.instances {
-            instance.clock.advance(by);
-            if let Some(invocation) = &mut instance.busy {
-                invocation.held_up += by;
-            }
-        }
-    }
-
-    fn clock_jumps(&mut self) {
-        if !self.chance.one_in(6) {
-            // Everybody's: the machine slept.
-            return self.pass(Duration::from_secs(self.chance.clone().between(3_600, 100_000)));
-        }
-        self.count("wrong clocks");
-        self.ledger.clock_is_wrong();
-        let at = self.chance.index(self.instances.len());
-        let by = Duration::from_secs(self.chance.between(600, 30_000));
-        let clock = &self.instances[at].clock;
-        if self.chance.one_in(2) { clock.advance(by) } else { clock.set_back(by) }
-    }
-
-    fn change_outage(&mut self) {
-        self.count("outages");
-        let down = [self.chance.one_in(3), self.chance.one_in(3)];
-        self.outage.store.store(down[0], Ordering::SeqCst);
-        self.outage.queue.store(down[1], Ordering::SeqCst);
-    }
-
-    /// ARM does something else than usual, for one application.
-    fn arm_changes(&mut self) {
-        let id = self.chance.pick(&self.ids);
-        let (chance, simulator) = (&mut self.chance, &self.world.simulator);
-        for _ in 0..chance.between(1, 3) {
-            match chance.below(5) {
-                0..=1 => simulator.on_post(&id, [weather::on_post(chance, &self.elsewhere, self.hangs)]),
-                2..=3 => simulator.on_poll(&id, [weather::on_poll(chance, &self.elsewhere, self.hangs)]),
-                _ => {
-                    let on_read = weather::on_read(chance, self.hangs);
-                    // Said twice in a row it is believed.
-                    if weather::says_gone(&on_read) && !self.said_gone.insert(id.key()) {
-                        self.stayed.retain(|stayed| *stayed != id);
-                    }
-                    simulator.on_read(&id, [on_read]);
-                }
-            }
-        }
-        match chance.below(20) {
-            0 => simulator.throttle(id.subscription(), Duration::from_secs(chance.between(10, 500))),
-            1 => simulator.revoke_tokens(),
-            _ => {}
-        }
-    }
-
-    async fn publish(&mut self) {
-        let chance = &mut self.chance;
-        let strategy = json!({
-            "canaries": chance.pick(&[0, 1, 1, 2]),
-            "waves": chance.pick(&[json!([]), json!(["40%"]), json!([2, "60%"]), json!(["100%"])]),
-            "maxFailures": chance.pick(&["0%", "20%", "50%", "100%"]),
-            "maxInFlight": chance.pick(&[1, 2, 4, 2_000]),
-            "pauseBetweenWaves": chance.pick(&["PT0S", "PT0S", "PT2M"]),
-            "approveLastWave": chance.one_in(8),
-        });
-        let mut body = json!({"version": chance.pick(&VERSIONS), "strategy": strategy});
-        if chance.one_in(3) {
-            body["supersede"] = json!(true);
-        }
-        if chance.one_in(8) {
-            body["purpose"] = json!("repair");
-        }
-        self.request(Method::POST, "/api/offer-publishes".into(), publish(body)).await;
-    }
-
-    async fn command(&mut self) {
-        let rollouts = self.ledger.rollouts();
-        if rollouts.is_empty() {
-            return self.publish().await;
-        }
-        let id = self.chance.pick(&rollouts).id;
-        let (path, body) = match self.chance.below(24) {
-            0..=3 => (format!("/api/rollouts/{id}/pause"), Value::Null),
-            4..=10 => (format!("/api/rollouts/{id}/resume"), Value::Null),
-            11..=12 => (format!("/api/rollouts/{id}/approve"), Value::Null),
-            13 if self.chance.one_in(2) => (format!("/api/rollouts/{id}/cancel"), Value::Null),
-            14..=16 => (format!("/api/rollouts/{id}/retry"), Value::Null),
-            17 => ("/api/stop".to_owned(), json!({"why": "to see"})),
-            18..=20 => ("/api/start".to_owned(), json!({})),
-            21 => {
-                let key = self.chance.pick(&self.ids).key();
-                (format!("/api/deployments/{key}/hold"), json!({"why": "not now"}))
-            }
-            _ => (format!("/api/deployments/{}/release", self.chance.pick(&self.ids).key()), Value::Null),
-        };
-        if ["/resume", "/approve", "/retry"].iter().any(|word| path.ends_with(word)) {
-            self.ledger.waved_through(id);
-        }
-        self.request(Method::POST, path, body).await;
-    }
-
-    /// Deployments come and go.
-    async fn world_changes(&mut self) {
-        let (id, event, state) = match self.chance.below(6) {
-            0..=1 if self.ids.len() < 16 => {
-                let id = application(self.ids.len());
-                self.world.simulator.add_application(ApplicationSpec::new(id.clone()));
-                self.ids.push(id.clone());
-                (id, "PUT", "Succeeded")
-            }
-            2 => {
-                let id = self.chance.pick(&self.ids);
-                self.world.simulator.delete_application(&id);
-                (id, "DELETE", "Deleted")
-            }
-            3 => {
-                let id = self.chance.pick(&self.ids);
-                self.world.simulator.add_application(ApplicationSpec::new(id.clone()));
-                (id, "PUT", "Succeeded")
-            }
-            4 => (self.chance.pick(&self.ids), "DELETE", "Deleting"),
-            _ => (self.chance.pick(&self.ids), "PUT", "Accepted"),
-        };
-        if event == "DELETE" {
-            self.stayed.retain(|stayed| *stayed != id);
-            self.ledger.unsettled(&id.key());
-        }
-        let body = json!({
-            "eventType": event, "applicationId": id, "provisioningState": state, "eventTime": self.clock.now(),
-            "plan": {"publisher": "fabrikam", "product": "ledger", "name": "standard", "version": "1.4.0"},
-        });
-        self.request(Method::POST, format!("/api/notification/resource?sig={SIG}"), body).await;
-    }
-
-    /// Nothing goes wrong any more, and people see to what waits for them. Who does not come to an end by that is a problem.
-    async fn calm(&mut self) -> Vec<String> {
-        self.is_calm = true;
-        self.outage.store.store(false, Ordering::SeqCst);
-        self.outage.queue.store(false, Ordering::SeqCst);
-        while let Some(at) = self.resting() {
-            if self.chance.one_in(2) {
-                self.instances.swap(at, 0);
-                self.die_first();
-            } else {
-                self.instances[at].faults.let_go();
-                self.drive(at).await;
-            }
-        }
-        for dead in std::mem::take(&mut self.instances) {
-            dead.faults.kill();
-            self.start(self.clock.clone());
-        }
-        // Whoever says so sees whether it was heard, and says it again.
-        for _ in 0..5 {
-            let answer = self.request(Method::POST, "/api/start".into(), json!({})).await;
-            tracing::info!("start was answered {answer:?}");
-            if answer.is_some_and(|(status, _)| status.is_success()) {
-                break;
-            }
-        }
-        for round in 0..ROUNDS {
-            self.run_due().await;
-            let open: Vec<_> = self.ledger.rollouts().into_iter().filter(|rollout| !self.is_done(rollout)).collect();
-            if open.is_empty() && round > 0 {
-                return Vec::new();
-            }
-            for rollout in open {
-                let word = match (&rollout.state, round) {
-                    (RolloutState::Paused { .. }, _) if rollout.waits_for_approval() && round < 400 => "approve",
-                    (RolloutState::Paused { .. }, 0..400) => "resume",
-                    (RolloutState::Paused { .. } | RolloutState::Halted { .. }, _) => "cancel",
-                    _ => continue,
-                };
-                self.ledger.waved_through(rollout.id);
-                self.request(Method::POST, format!("/api/rollouts/{}/{word}", rollout.id), Value::Null).await;
-            }
-            let seconds = if round < 40 { 20 } else { 450 };
-            self.clock.advance(Duration::from_secs(seconds));
-        }
-        let open = self.ledger.rollouts().into_iter().filter(|rollout| !self.is_done(rollout));
-        open.map(|rollout| format!("rollout {} is {} for ever", rollout.id, rollout.state.name())).collect()
-    }
-
-    fn die_first(&mut self) {
-        if let Some(invocation) = self.instances[0].busy.take() {
-            drop(invocation.run);
-            self.ledger.ended(invocation.number, true);
-        }
-        self.bury(0);
-    }
-
-    fn is_done(&self, rollout: &permafresh::rollout::Rollout) -> bool {
-        let refreshes = self.ledger.refreshes_of(rollout.id);
-        rollout.state.is_ended() && refreshes.iter().all(|refresh| refresh.state.is_terminal())
-    }
-
-    async fn run_due(&mut self) {
-        self.tick().await;
-        loop {
-            let mut inbox = std::mem::take(&mut self.inbox);
-            for queue in ["rollouts", "refreshes"] {
-                let received = self.world.queue.receive(queue, 16, LOCK).await.unwrap();
-                inbox.extend(received.into_iter().map(|delivery| (queue, delivery)));
-            }
-            if inbox.is_empty() {
-                return;
-            }
-            for (queue, delivery) in inbox {
-                self.inbox = vec![(queue, delivery)];
-                self.deliver_calmly().await;
-            }
-            self.tick().await;
-        }
-    }
-
-    async fn deliver_calmly(&mut self) {
-        while let Some((queue, delivery)) = self.inbox.pop() {
-            let function = if queue == "rollouts" { "PlanRollout" } else { "RefreshDeployment" };
-            let (router, body) = (self.instances[0].router.clone(), delivery.body.clone());
-            let run = async move { (invoke_message(&router, function, &body).await, String::new()) };
-            self.invoke(0, Work::Message { queue, delivery }, run).await;
-        }
-    }
-
-    /// The questions to what is stored in the end.
-    async fn results(&mut self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let rollouts = self.ledger.rollouts();
-        if rollouts.is_empty() {
-            self.count("runs without a rollout");
-        }
-        for rollout in rollouts {
-            let id = rollout.id;
-            let stored = stored_refreshes(&self.world, id).await;
-            let mut tally = Tally::default();
-            for refresh in &stored {
-                tally.add(refresh.wave, Standing::of(refresh), 1);
-                if !refresh.state.is_terminal() {
-                    problems.push(format!("{} is {}", refresh.application_id.name(), refresh.state.name()));
-                }
-                self.count(refresh.state.name());
-            }
-            if self.world.store.tally(id).await.unwrap() != tally {
-                problems.push(format!("the tally of rollout {id} is not what its refreshes say"));
-            }
-            if stored != self.ledger.refreshes_of(id) {
-                problems.push(format!("rollout {id} is stored otherwise than it was written"));
-            }
-            if rollout.state == RolloutState::Completed {
-                for id in &self.stayed {
-                    if !stored.iter().any(|refresh| refresh.application_id == *id) {
-                        problems.push(format!("rollout {} is completed without {}", rollout.id, id.name()));
-                    }
-                }
-                self.count("completed rollouts");
-            } else {
-                self.count("canceled rollouts");
-            }
-            let report = self.world.get(&format!("/api/rollouts/{id}/report")).await.to_string();
-            for secret in [SECRET, "MII", SIG] {
-                if report.contains(secret) {
-                    problems.push(format!("the report of rollout {id} tells {secret}"));
-                }
-            }
-        }
-        for queue in ["rollouts", "refreshes"] {
-            let dead = self.world.queue.dead_letters(queue, 100).await.unwrap().len();
-            *self.counts.entry("dead letters left").or_default() += dead;
-        }
-        problems
-    }
-}
-
-async fn stored_refreshes(world: &World, id: RolloutId) -> Vec<permafresh::rollout::Refresh> {
-    let page = permafresh::store::PageRequest { continuation: None, top: 1_000 };
-    let page = world.store.refreshes(id, None, &page).await.unwrap();
-    page.items.into_iter().map(|refresh| refresh.value).collect()
 }
