@@ -37,9 +37,11 @@ impl World {
 
     async fn pass(&self, time: Duration) {
         let end = self.now() + time;
+        // A day in which nothing is to happen needs no look every moment.
+        let step = if time > 4 * HOUR { HOUR / 6 } else { 15 * SECOND };
         while self.now() < end {
             self.run_due().await;
-            self.advance(15 * SECOND);
+            self.advance(step);
         }
         self.run_due().await;
     }
