@@ -208,7 +208,7 @@ impl Engine {
         if let Next::Send { at } = action {
             self.send_refresh_messages(&[refresh_message(refresh, at)]).await?;
         }
-        if let RefreshState::Failed { failure } = &refresh.state
+        if let RefreshState::Failed { failure, .. } = &refresh.state
             && failure.actor == Actor::Offer
         {
             self.review_rollout(refresh.rollout_id).await?;
@@ -265,7 +265,7 @@ fn note_end(refresh: &Refresh) {
     let Refresh { rollout_id, key, application_id, version, state, .. } = refresh;
     metrics::refresh_ended(state.name());
     match state {
-        RefreshState::Failed { failure } | RefreshState::TimedOut { failure: Some(failure) } => {
+        RefreshState::Failed { failure, .. } | RefreshState::TimedOut { failure: Some(failure) } => {
             let how = if matches!(state, RefreshState::Failed { .. }) { "failed" } else { "timed out" };
             warn!(
                 rollout.id = %rollout_id, deployment.key = %key, application.id = %application_id,

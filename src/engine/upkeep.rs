@@ -323,7 +323,7 @@ impl Engine {
         let page = PageRequest { continuation: None, top: 1 };
         let failed = self.store.refreshes(id, Some(&[Standing::FailedByOffer]), &page).await?;
         Ok(failed.items.first().and_then(|refresh| match &refresh.value.state {
-            RefreshState::Failed { failure } => unsupported_action(&failure.message),
+            RefreshState::Failed { failure, .. } => unsupported_action(&failure.message),
             _ => None,
         }))
     }

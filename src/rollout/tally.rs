@@ -26,8 +26,10 @@ pub enum Standing {
     Succeeded,
     /// Succeeded, judged by reading the application alone.
     SucceededUnproven,
-    /// Failed.
+    /// Failed, and the operation's terminal status was read.
     Failed,
+    /// Failed before an operation had begun: refused, or never called.
+    FailedUnproven,
     /// Failed, and the offer itself is to blame.
     FailedByOffer,
     /// Called off.
@@ -44,7 +46,7 @@ pub enum Standing {
 
 impl Standing {
     /// Every standing.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Pending,
         Self::Queued,
         Self::Submitting,
@@ -54,6 +56,7 @@ impl Standing {
         Self::Succeeded,
         Self::SucceededUnproven,
         Self::Failed,
+        Self::FailedUnproven,
         Self::FailedByOffer,
         Self::Canceled,
         Self::TimedOut,
@@ -61,6 +64,10 @@ impl Standing {
         Self::HandedOver,
         Self::Superseded,
     ];
+
+    /// Where somebody has to act before the deployment gets the version: retried, reported, or run by the customer.
+    pub const NEEDS_SOMEBODY: [Self; 5] =
+        [Self::Failed, Self::FailedUnproven, Self::FailedByOffer, Self::TimedOut, Self::HandedOver];
 
     /// What the refresh is counted as.
     pub fn of(refresh: &Refresh) -> Self {
@@ -73,8 +80,9 @@ impl Standing {
             RefreshState::Verifying { .. } => Self::Verifying,
             RefreshState::Succeeded { evidence } if evidence.is_proof() => Self::Succeeded,
             RefreshState::Succeeded { .. } => Self::SucceededUnproven,
-            RefreshState::Failed { failure } if failure.actor == Actor::Offer => Self::FailedByOffer,
-            RefreshState::Failed { .. } => Self::Failed,
+            RefreshState::Failed { failure, .. } if failure.actor == Actor::Offer => Self::FailedByOffer,
+            RefreshState::Failed { has_operation_ended: true, .. } => Self::Failed,
+            RefreshState::Failed { .. } => Self::FailedUnproven,
             RefreshState::Canceled => Self::Canceled,
             RefreshState::TimedOut { .. } => Self::TimedOut,
             RefreshState::Skipped { .. } => Self::Skipped,
@@ -95,6 +103,7 @@ impl Standing {
             Self::Succeeded => "succeeded",
             Self::SucceededUnproven => "succeededUnproven",
             Self::Failed => "failed",
+            Self::FailedUnproven => "failedUnproven",
             Self::FailedByOffer => "failedByOffer",
             Self::Canceled => "canceled",
             Self::TimedOut => "timedOut",
@@ -110,7 +119,7 @@ impl Standing {
             Self::Pending | Self::Queued => "queued",
             Self::Submitting | Self::Running => "running",
             Self::Succeeded | Self::SucceededUnproven => "succeeded",
-            Self::Failed | Self::FailedByOffer => "failed",
+            Self::Failed | Self::FailedUnproven | Self::FailedByOffer => "failed",
             other => other.word(),
         }
     }
@@ -137,11 +146,11 @@ impl Standing {
 
     /// Whether it counts against the failure budget (design §4).
     pub fn is_failure(self) -> bool {
-        matches!(self, Self::Failed | Self::FailedByOffer | Self::TimedOut)
+        matches!(self, Self::Failed | Self::FailedUnproven | Self::FailedByOffer | Self::TimedOut)
     }
 
-    /// Whether a canary that stands here has shown anything: a terminal status was read, or ARM refused. Where the operation
-    /// never ended nothing was shown.
+    /// Whether a canary that stands here has shown anything (design §4): a terminal status was read, or the version itself
+    /// was found at fault. Where ARM refused the call, or the operation never ended, nothing was shown.
     pub fn is_proof(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::FailedByOffer)
     }
@@ -176,7 +185,7 @@ impl Tally {
             running: of(&[Standing::Submitting, Standing::Running]),
             verifying: of(&[Standing::Verifying]),
             succeeded: of(&[Standing::Succeeded, Standing::SucceededUnproven]),
-            failed: of(&[Standing::Failed, Standing::FailedByOffer]),
+            failed: of(&[Standing::Failed, Standing::FailedUnproven, Standing::FailedByOffer]),
             canceled: of(&[Standing::Canceled]),
             timed_out: of(&[Standing::TimedOut]),
             skipped: of(&[Standing::Skipped]),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use permafresh::arm::simulator::{OnPost, Reply};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -35,4 +37,22 @@ async fn of_ten_thousand_deployments_a_bad_permission_reaches_the_canaries_and_n
     let reached = ids.iter().filter(|id| world.simulator.posts_of(id) > 0).count();
     assert!(reached <= 3, "{reached} deployments were reached");
     assert_eq!(ids.iter().filter(|id| world.simulator.refreshed_to(id).is_some()).count(), 0);
+}
+
+#[tokio::test]
+async fn a_canary_that_arm_refused_is_followed_by_another_canary_once_somebody_resumes() {
+    let world = World::new().await;
+    let ids = world.deploy(20).await;
+    let refusal = Reply::error(400, "BadRequest", "no");
+    world.simulator.on_post(&ids[7], [OnPost::Reply(refusal)]);
+    let id = world.publish(json!({"version": "1.5.0", "strategy": {"canaries": [ids[7].to_string()]}})).await;
+    let paused = world.settle(id, HOUR).await;
+    assert_eq!((paused["state"].as_str(), world.simulator.stats().posts), (Some("paused"), 1), "{paused}");
+    let (status, _) = world.post(&format!("/api/rollouts/{id}/resume"), &Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    let done = world.settle(id, HOUR).await;
+    assert_eq!(done["state"], "completed", "{done}");
+    assert_eq!((&done["counts"]["failed"], &done["counts"]["succeeded"]), (&json!(1), &json!(19)), "{done}");
+    let first_wave = world.refreshes(id).await.into_iter().filter(|refresh| refresh["wave"] == 1).count();
+    assert_eq!(first_wave, 2, "one that proves the version came before all others");
 }

@@ -261,9 +261,8 @@ pub async fn failures(app: &App, view: &RolloutView) -> Result<Failures, EngineE
     if waiting == 0 {
         return Ok(Failures { groups: Vec::new(), unseen: 0 });
     }
-    let standings = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut, Standing::HandedOver];
     let page = PageRequest { continuation: None, top: GROUPED };
-    let page = app.engine.store().refreshes(view.id, Some(&standings), &page).await?;
+    let page = app.engine.store().refreshes(view.id, Some(&Standing::NEEDS_SOMEBODY), &page).await?;
     let seen = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
     let mut groups: BTreeMap<(usize, String), Group> = BTreeMap::new();
     for refresh in &page.items {
@@ -327,8 +326,7 @@ pub async fn under_way(app: &App, deployment: &Deployment) -> Result<Vec<(Rollou
     if found.is_empty()
         && let Some((rollout, refresh)) = app.engine.latest_refresh(deployment).await?
     {
-        let waits = [Standing::Failed, Standing::FailedByOffer, Standing::TimedOut, Standing::HandedOver];
-        if waits.contains(&Standing::of(&refresh)) {
+        if Standing::NEEDS_SOMEBODY.contains(&Standing::of(&refresh)) {
             found.push(views(&rollout, &refresh));
         }
     }

@@ -76,7 +76,7 @@ pub fn refresh(refresh: &Refresh) -> RefreshView {
         _ => None,
     };
     let error = match &refresh.state {
-        RefreshState::Failed { failure } => Some(failure.clone().into()),
+        RefreshState::Failed { failure, .. } => Some(failure.clone().into()),
         RefreshState::HandedOver { hand_over } => Some(match hand_over.error.clone() {
             Some(error) => ErrorView { actor: Actor::Customer, code: error.code, message: error.message },
             None => ErrorView {
@@ -265,7 +265,7 @@ fn standing_word(standing: Standing) -> RefreshWord {
         Standing::AwaitingAccess => RefreshWord::AwaitingAccess,
         Standing::Verifying => RefreshWord::Verifying,
         Standing::Succeeded | Standing::SucceededUnproven => RefreshWord::Succeeded,
-        Standing::Failed | Standing::FailedByOffer => RefreshWord::Failed,
+        Standing::Failed | Standing::FailedUnproven | Standing::FailedByOffer => RefreshWord::Failed,
         Standing::Canceled => RefreshWord::Canceled,
         Standing::TimedOut => RefreshWord::TimedOut,
         Standing::Skipped => RefreshWord::Skipped,

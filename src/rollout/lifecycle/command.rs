@@ -1,6 +1,6 @@
 //! What a person's commands do to a rollout: each is exact, and given again it changes nothing.
 
-use super::{Approval, Forgiven, Rollout, RolloutState, STAND_INS, Vetting};
+use super::{Approval, Forgiven, Rollout, RolloutState, Vetting};
 use crate::rollout::{Actor, Refresh, RolloutId, Standing, Tally, Timestamp};
 
 /// A person's command.
@@ -31,12 +31,13 @@ pub enum Retried {
 impl Retried {
     /// The standings among which what is to be tried again is found.
     pub fn standings(self) -> &'static [Standing] {
+        use Standing as S;
         match self {
-            Self::Failed => &[Standing::Failed, Standing::FailedByOffer, Standing::TimedOut],
-            Self::Of(Actor::Offer) => &[Standing::FailedByOffer],
-            Self::Of(Actor::Publisher) => &[Standing::Failed, Standing::TimedOut],
-            Self::Of(Actor::Customer) => &[Standing::Failed, Standing::HandedOver],
-            Self::Of(Actor::Microsoft) => &[Standing::Failed, Standing::TimedOut],
+            Self::Failed => &[S::Failed, S::FailedUnproven, S::FailedByOffer, S::TimedOut],
+            Self::Of(Actor::Offer) => &[S::FailedByOffer],
+            Self::Of(Actor::Publisher) => &[S::Failed, S::FailedUnproven, S::TimedOut],
+            Self::Of(Actor::Customer) => &[S::Failed, S::FailedUnproven, S::HandedOver],
+            Self::Of(Actor::Microsoft) => &[S::Failed, S::FailedUnproven, S::TimedOut],
         }
     }
 
@@ -107,6 +108,8 @@ impl Rollout {
             }
             // All that had failed is queued again, so whatever fails from now on counts.
             (state, Command::Retry(retried)) => {
+                // A canary may be among them, and prove something yet.
+                next.is_proof_missing = false;
                 if state.is_ended() {
                     next.reopen(tally, now);
                 }
@@ -146,10 +149,7 @@ impl Rollout {
             // Of a paused one nobody has said yet that the offer is to blame: it halts instead.
             by_offer: if was_paused { self.forgiven.by_offer } else { tally.count(|s| s == Standing::FailedByOffer) },
         };
-        let wave_is_done = self.walk.wave_is_planned && tally.count_in(self.wave, |s| !s.is_out_of_the_wave()) == 0;
-        if self.missing_proofs(tally) > 0 && self.stand_ins >= STAND_INS && wave_is_done {
-            self.canaries_waived = true;
-        }
+        self.canaries_waived |= std::mem::take(&mut self.is_proof_missing);
         if let Some(lint) = self.lint.as_mut().filter(|lint| lint.has_rejected && was_paused && self.wave == 0) {
             lint.is_waived = true;
         }

@@ -34,6 +34,9 @@ pub struct Rollout {
     pub walk: Walk,
     /// How many stand-ins for canaries were asked for.
     pub stand_ins: u64,
+    /// Whether it is paused for canaries that proved nothing, so that resuming it means to go on without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_proof_missing: bool,
     /// Whether a person has resumed it although its canaries proved nothing.
     #[serde(default)]
     pub canaries_waived: bool,
@@ -142,6 +145,11 @@ pub enum Review {
         /// Why.
         why: String,
     },
+    /// Stop: the canaries and their stand-ins proved nothing. A person who resumes it then goes on without.
+    PauseForProof {
+        /// Why.
+        why: String,
+    },
     /// Stop and ask a person whether the last wave may begin.
     AskApproval,
     /// Stop: it would fail everywhere.
@@ -160,6 +168,7 @@ impl Rollout {
             wave: 0,
             walk: Walk { moved_at: Some(now), ..Walk::default() },
             stand_ins: 0,
+            is_proof_missing: false,
             canaries_waived: false,
             lint: None,
             forgiven: Forgiven::default(),
@@ -201,7 +210,7 @@ impl Rollout {
                     let why = format!(
                         "{proven} of {wanted} canaries proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume"
                     );
-                    Review::Pause { why }
+                    Review::PauseForProof { why }
                 }
                 left => Review::MoreCanaries(missing.min(left)),
             };
@@ -234,6 +243,10 @@ impl Rollout {
                 self.ask_planner(now);
             }
             Review::Pause { why } => self.state = RolloutState::Paused { why: why.clone(), on: None },
+            Review::PauseForProof { why } => {
+                self.is_proof_missing = true;
+                self.state = RolloutState::Paused { why: why.clone(), on: None };
+            }
             Review::AskApproval => self.ask_approval(),
             Review::Halt => {
                 let why = match offending {

@@ -190,6 +190,9 @@ pub enum RefreshState {
     Failed {
         /// Who has to act, and on what.
         failure: Failure,
+        /// Whether the operation's terminal status was read. It was not where ARM refused the POST, or nobody could ask it.
+        #[serde(default = "yes")]
+        has_operation_ended: bool,
     },
     /// It was called off before it was posted.
     Canceled,
@@ -282,6 +285,11 @@ pub enum Evidence {
         /// Who.
         by: String,
     },
+}
+
+/// What `has_operation_ended` is in records from before it was kept: all of them counted so.
+fn yes() -> bool {
+    true
 }
 
 impl Evidence {
@@ -429,7 +437,7 @@ impl Refresh {
     /// Who has to act before it can end well; `None` where nobody has to.
     pub fn waits_for(&self) -> Option<Actor> {
         match &self.state {
-            RefreshState::Failed { failure } => Some(failure.actor),
+            RefreshState::Failed { failure, .. } => Some(failure.actor),
             RefreshState::TimedOut { failure } => Some(failure.as_ref().map_or(Actor::Microsoft, |f| f.actor)),
             RefreshState::HandedOver { .. } => Some(Actor::Customer),
             _ => None,
@@ -440,7 +448,7 @@ impl Refresh {
     pub fn past(&self, now: Timestamp) -> Option<PastRefresh> {
         let result = match &self.state {
             RefreshState::Succeeded { evidence } => PastResult::Succeeded { verified: evidence.is_verified() },
-            RefreshState::Failed { failure } => PastResult::Failed { code: failure.code.clone() },
+            RefreshState::Failed { failure, .. } => PastResult::Failed { code: failure.code.clone() },
             RefreshState::TimedOut { failure: None } => PastResult::TimedOut,
             _ => return None,
         };

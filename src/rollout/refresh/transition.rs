@@ -192,7 +192,7 @@ impl Refresh {
         let message = format!("nobody could work off its message: {reason}; the service's log says why");
         if self.dead_letters >= DEAD_LETTERS {
             let failure = Failure { actor: Actor::Publisher, code: DEAD_LETTERED.to_owned(), message };
-            return self.end(RefreshState::Failed { failure }, now);
+            return self.end(RefreshState::Failed { failure, has_operation_ended: false }, now);
         }
         self.last_error = Some(RemoteError { status: None, code: DEAD_LETTERED.to_owned(), message });
         let wait = AFTER_DEATH * 2u32.pow((self.dead_letters - 1).min(3));
@@ -282,7 +282,7 @@ impl Refresh {
                         _ => Actor::Microsoft,
                     };
                     let failure = Failure { actor, code: error.code, message: error.message };
-                    self.end(RefreshState::Failed { failure }, now)
+                    self.end(RefreshState::Failed { failure, has_operation_ended: false }, now)
                 }
             }
             SubmitAnswer::Refused { error } => self.refused(attempt + 1, error, None, now, policy),
@@ -304,7 +304,7 @@ impl Refresh {
             }
             SubmitAnswer::Rejected { error } => {
                 self.last_error = Some(error.clone());
-                self.end(RefreshState::Failed { failure: error.blame(Phase::Post) }, now)
+                self.end(RefreshState::Failed { failure: error.blame(Phase::Post), has_operation_ended: false }, now)
             }
         }
     }
@@ -329,12 +329,15 @@ impl Refresh {
             }
             PollAnswer::Failed { error } => {
                 self.last_error = Some(error.clone());
-                self.end(RefreshState::Failed { failure: error.blame(Phase::Operation) }, now)
+                self.end(
+                    RefreshState::Failed { failure: error.blame(Phase::Operation), has_operation_ended: true },
+                    now,
+                )
             }
             PollAnswer::Canceled => {
                 let message = "the operation was canceled on Azure's side before it was done".to_owned();
                 let failure = Failure { actor: Actor::Customer, code: "OperationCanceled".to_owned(), message };
-                self.end(RefreshState::Failed { failure }, now)
+                self.end(RefreshState::Failed { failure, has_operation_ended: true }, now)
             }
             PollAnswer::Running { percent, wait, moved } => {
                 self.unreadable = 0;

@@ -116,8 +116,11 @@ pub fn standing(standing: Standing, wake: Timestamp) -> RefreshState {
         }
         Standing::Succeeded => RefreshState::Succeeded { evidence: Evidence::StatusAndApplication },
         Standing::SucceededUnproven => RefreshState::Succeeded { evidence: Evidence::ApplicationOnly },
-        Standing::Failed => RefreshState::Failed { failure: failure(Actor::Customer) },
-        Standing::FailedByOffer => RefreshState::Failed { failure: failure(Actor::Offer) },
+        Standing::Failed => RefreshState::Failed { failure: failure(Actor::Customer), has_operation_ended: true },
+        Standing::FailedUnproven => {
+            RefreshState::Failed { failure: failure(Actor::Customer), has_operation_ended: false }
+        }
+        Standing::FailedByOffer => RefreshState::Failed { failure: failure(Actor::Offer), has_operation_ended: true },
         Standing::Canceled => RefreshState::Canceled,
         Standing::TimedOut => RefreshState::TimedOut { failure: None },
         Standing::Skipped => RefreshState::Skipped { why: SkipReason::AlreadyApplied },

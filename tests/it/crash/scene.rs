@@ -159,7 +159,7 @@ impl Scene {
             assert!(refresh.state.is_terminal(), "{} is {}", refresh.application_id, refresh.state.name());
             tally.add(refresh.wave, Standing::of(refresh), 1);
             let actor = match &refresh.state {
-                RefreshState::Failed { failure } => format!(" {:?} {}", failure.actor, failure.code),
+                RefreshState::Failed { failure, .. } => format!(" {:?} {}", failure.actor, failure.code),
                 RefreshState::Skipped { why } => format!(" {why:?}"),
                 RefreshState::Succeeded { evidence } => format!(" {evidence:?}"),
                 _ => String::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::rollout::Strategy;
+use crate::rollout::{Actor, Strategy};
 
 const COMMANDS: [Command; 5] =
     [Command::Pause, Command::Resume, Command::Approve, Command::Cancel, Command::Retry(Retried::Failed)];
@@ -232,7 +232,10 @@ fn canaries_that_prove_nothing_are_replaced_by_at_most_five_and_then_the_rollout
         }
         let so_far = tally(&[(1, unproven, STAND_INS + 1)]);
         let review = rollout.review(&so_far, start());
-        assert!(matches!(&review, Review::Pause { why } if why.starts_with("0 of 1 canaries proved")), "{review:?}");
+        assert!(
+            matches!(&review, Review::PauseForProof { why } if why.starts_with("0 of 1 canaries proved")),
+            "{review:?}"
+        );
         rollout.accept(&review, None, start());
         let resumed = rollout.command(Command::Resume, &so_far, later(1)).unwrap().unwrap();
         assert_eq!(resumed.review(&so_far, later(1)), Review::NextWave, "a person has looked at them");
@@ -246,6 +249,44 @@ fn resuming_before_the_stand_ins_are_used_up_does_not_do_without_them() {
     let so_far = tally(&[(1, Standing::Succeeded, 1), (1, Standing::HandedOver, 1)]);
     let resumed = paused.command(Command::Resume, &so_far, later(1)).unwrap().unwrap();
     assert_eq!(resumed.review(&so_far, later(1)), Review::MoreCanaries(1));
+}
+
+#[test]
+fn a_canary_that_was_refused_proves_nothing_so_resuming_tries_another_first() {
+    let mut rollout = running("{}", 100, 1);
+    let refused = tally(&[(1, Standing::FailedUnproven, 1)]);
+    let review = rollout.review(&refused, start());
+    assert!(is_pause(&review), "{review:?}");
+    rollout.accept(&review, None, start());
+    let mut resumed = rollout.command(Command::Resume, &refused, later(1)).unwrap().unwrap();
+    let review = resumed.review(&refused, later(1));
+    assert_eq!(review, Review::MoreCanaries(1), "the failure is forgiven, but nobody has seen the version work");
+    resumed.accept(&review, None, later(1));
+    assert_eq!(resumed.wanted_members(&refused), 1);
+    resumed.walk.wave_is_planned = true;
+    let proven = tally(&[(1, Standing::FailedUnproven, 1), (1, Standing::Succeeded, 1)]);
+    assert_eq!(resumed.review(&proven, later(2)), Review::NextWave);
+}
+
+#[test]
+fn only_who_was_told_that_nothing_is_proven_goes_on_without_by_resuming() {
+    let so_far = tally(&[(1, Standing::HandedOver, STAND_INS + 1)]);
+    let rollout = Rollout { stand_ins: STAND_INS, ..running("{}", 100, 1) };
+    let paused = rollout.command(Command::Pause, &so_far, start()).unwrap().unwrap();
+    let mut resumed = paused.command(Command::Resume, &so_far, later(1)).unwrap().unwrap();
+    let review = resumed.review(&so_far, later(1));
+    assert!(matches!(review, Review::PauseForProof { .. }), "nobody had been asked: {review:?}");
+    resumed.accept(&review, None, later(1));
+    let retried = resumed.command(Command::Retry(Retried::Of(Actor::Customer)), &so_far, later(2)).unwrap().unwrap();
+    let again = tally(&[(1, Standing::HandedOver, STAND_INS), (1, Standing::Pending, 1)]);
+    let retried = retried.command(Command::Resume, &again, later(3)).unwrap().unwrap();
+    let review = retried.review(&so_far, later(4));
+    assert!(
+        matches!(review, Review::PauseForProof { .. }),
+        "what was tried again has shown nothing either: {review:?}"
+    );
+    let waived = resumed.command(Command::Resume, &so_far, later(2)).unwrap().unwrap();
+    assert_eq!(waived.review(&so_far, later(2)), Review::NextWave);
 }
 
 #[test]

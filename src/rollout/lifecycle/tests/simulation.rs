@@ -59,6 +59,7 @@ fn any_member() -> impl Strategy_<Value = Member> {
         30 => Just(Standing::Succeeded),
         3 => Just(Standing::SucceededUnproven),
         3 => Just(Standing::Failed),
+        3 => Just(Standing::FailedUnproven),
         1 => Just(Standing::TimedOut),
         1 => Just(Standing::FailedByOffer),
         3 => Just(Standing::Skipped),

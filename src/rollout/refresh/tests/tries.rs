@@ -1,7 +1,7 @@
 //! Trying again: attempts, lost and dead messages, and how long a refresh may be put off.
 
 use super::*;
-use crate::rollout::{Actor, RetryPolicy};
+use crate::rollout::{Actor, RetryPolicy, Standing};
 
 #[test]
 fn what_can_be_retried_is_queued_for_the_time_arm_named_with_a_message_id_of_its_own() {
@@ -36,7 +36,7 @@ fn retries_end_at_the_attempt_limit_and_say_who_has_to_act() {
             let retry = SubmitAnswer::Retry { error: error.clone(), wait: None };
             refresh = refresh.apply(answered(retry), now, &policy()).unwrap().0;
         }
-        let RefreshState::Failed { failure } = &refresh.state else { panic!("{:?}", refresh.state) };
+        let RefreshState::Failed { failure, .. } = &refresh.state else { panic!("{:?}", refresh.state) };
         assert_eq!(failure.actor, actor);
     }
 }
@@ -175,6 +175,17 @@ fn whose_worker_dies_each_time_is_timed_out_as_ours_to_look_into() {
 }
 
 #[test]
+fn only_a_failure_of_the_operation_itself_shows_anything_about_the_version() {
+    let refused = answered(SubmitAnswer::Rejected { error: error(400, "BadRequest") });
+    let (refused, _) = walk(submitting()).0.apply(refused, start(), &policy()).unwrap();
+    assert_eq!(Standing::of(&refused), Standing::FailedUnproven);
+    let failed = walk(polled(PollAnswer::Failed { error: error(400, "BadRequest") })).0;
+    assert_eq!(Standing::of(&failed), Standing::Failed);
+    let canceled = walk(polled(PollAnswer::Canceled)).0;
+    assert_eq!(Standing::of(&canceled), Standing::Failed);
+}
+
+#[test]
 fn a_person_may_retry_what_failed_and_its_messages_are_new_ones() {
     let rejected = answered(SubmitAnswer::Rejected { error: error(400, "BadRequest") });
     let (failed, _) = walk(submitting()).0.apply(rejected, start(), &policy()).unwrap();
@@ -200,7 +211,7 @@ fn a_dead_message_is_sent_again_later_each_time_and_then_it_fails() {
         refresh = next;
     }
     let (failed, _) = refresh.apply(died(), start(), &policy()).unwrap();
-    let RefreshState::Failed { failure } = &failed.state else { panic!("{:?}", failed.state) };
+    let RefreshState::Failed { failure, .. } = &failed.state else { panic!("{:?}", failed.state) };
     assert_eq!((failure.actor, failure.code.as_str()), (Actor::Publisher, "DeadLettered"));
     let (retried, _) = failed.apply(Event::Retry, start(), &policy()).unwrap();
     assert_eq!(retried.dead_letters, 0);
