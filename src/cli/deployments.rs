@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::client::{ApiClient, BodyFormat, ClientError, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::plain_text::{counted, plain, table};
+use super::plain_text::{plain, table};
 use super::{output, standing};
 use crate::functions::wire::api::DeploymentView;
-use crate::rollout::sighting::Discovery;
+use crate::rollout::{counted::were, counted, sighting::Discovery};
 use crate::rollout::{ApplicationId, DeploymentKey, Timestamp, Version};
 
 const IMPORT_HELP: &str = "\
@@ -398,8 +398,7 @@ async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool)
         output::print(&table(["LINE", "WHY"], &rows))?;
     }
     let error = anyhow::anyhow!(
-        "{} rejected",
-        if rejected == 1 { "1 row was".to_owned() } else { format!("{} were", counted(rejected, "row")) }
+        "{} {} rejected", counted(rejected, "row"), were(rejected)
     );
     Err(Failure::new(
         error,

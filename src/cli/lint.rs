@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::plain_text::{counted, plain};
+use super::plain_text::plain;
 use super::{output, wiring};
 use crate::functions::wire::api::PublishRequest;
-use crate::rollout::Version;
+use crate::rollout::{counted, Version};
 use crate::rollout::lint::{AllowedActions, Finding, Rule, Severity};
 use crate::settings;
 

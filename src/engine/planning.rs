@@ -4,7 +4,7 @@
 use tracing::{info, warn};
 
 use super::{Engine, EngineError, refresh_message};
-use crate::rollout::OfferPublish;
+use crate::rollout::{counted, OfferPublish};
 use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
@@ -56,7 +56,7 @@ impl Engine {
             let crate::store::Saved::Stored(etag) = self.save_rollout(&mut rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
             if has_begun {
-                info!(rollout.id = %id, rollout.state = "running", deployments = whole, "Rollout {id} begins with {whole} deployments");
+                info!(rollout.id = %id, rollout.state = "running", deployments = whole, "Rollout {id} begins with {}", counted(whole, "deployment"));
             } else {
                 let why = rollout.value.state.why().unwrap_or_default();
                 let state = rollout.value.state.name();

@@ -330,7 +330,7 @@ async fn buttons_stop_everything_let_it_go_on_and_refuse_what_the_state_does_not
     assert_eq!(visit.post("/switch", &format!("to=start&token={token}")).await.status.as_u16(), 303);
     world.settle(id, Duration::from_secs(600)).await;
     let page = visit.page("").await;
-    assert!(page.contains("2 of 2 deployments have 1.5.0") && page.contains("100 %"), "{page}");
+    assert!(page.contains("2 of 2 deployments with 1.5.0") && page.contains("100 %"), "{page}");
     let answer = visit.post(&format!("/rollouts/{id}/command"), &format!("command=pause&token={token}")).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     let page = visit.page("/audit").await;

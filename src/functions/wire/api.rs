@@ -174,6 +174,20 @@ pub enum RolloutWord {
 }
 
 impl RolloutWord {
+    /// The state for people: everywhere the same word.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Planning => "planning",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::Completed => "completed",
+            Self::Canceled => "canceled",
+            Self::Unknown => "unknown here",
+        }
+    }
+
     /// Whether nothing more will happen to it.
     pub fn is_ended(self) -> bool {
         matches!(self, Self::Completed | Self::Canceled)
@@ -352,6 +366,34 @@ impl RefreshWord {
             Self::Superseded => "superseded",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// The state for people: everywhere the same words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::AwaitingAccess => "awaiting access",
+            Self::TimedOut => "timed out",
+            Self::HandedOver => "handed over",
+            Self::Unknown => "unknown here",
+            other => other.word(),
+        }
+    }
+
+    /// How many refreshes are in each state, in the order in which people are told.
+    pub fn in_order_of_telling(counts: &Counts) -> [(Self, u64); 11] {
+        [
+            (Self::Succeeded, counts.succeeded),
+            (Self::Failed, counts.failed),
+            (Self::TimedOut, counts.timed_out),
+            (Self::HandedOver, counts.handed_over),
+            (Self::Skipped, counts.skipped),
+            (Self::Canceled, counts.canceled),
+            (Self::Superseded, counts.superseded),
+            (Self::AwaitingAccess, counts.awaiting_access),
+            (Self::Verifying, counts.verifying),
+            (Self::Running, counts.running),
+            (Self::Queued, counts.queued),
+        ]
     }
 
     /// The state that `word` names.

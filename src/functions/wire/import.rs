@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::api::{DeploymentRow, Problem};
 use super::{cell, problem};
 use crate::engine::registry::Import;
-use crate::rollout::openness::MOST_WINDOWS;
+use crate::rollout::{counted, openness::MOST_WINDOWS};
 use crate::rollout::{MaintenanceWindow, Plan};
 
 /// The most rows of one import: so many rejected ones can still be named in one answer.
@@ -168,7 +168,7 @@ fn why(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("it has {len} fields where the first line has {expected_len}")
+            format!("it has {} where the first line has {expected_len}", counted(*len, "field"))
         }
         csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
         _ => error.to_string(),

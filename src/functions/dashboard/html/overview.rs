@@ -132,7 +132,7 @@ fn coverage(row: &PlanRow) -> Markup {
         (None, _) => html! { span.muted { "being counted…" } },
         (Some(coverage), None) => html! { (parts::counted(coverage.deployments, "deployment")) " registered" },
         (Some(coverage), Some(version)) => {
-            let label = format!("{} of {} deployments have {version}", coverage.have, coverage.deployments);
+            let label = format!("{} of {} with {version}", coverage.have, parts::counted(coverage.deployments, "deployment"));
             html! {
                 (parts::bar(&label, coverage.deployments, &[("done", coverage.have)]))
                 span.share {

@@ -7,7 +7,7 @@ use super::super::HOME;
 use super::super::lists::SEARCHED;
 use super::super::load::{Failures, GROUPED};
 use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
-use crate::rollout::course::Sample;
+use crate::rollout::{counted::plural, course::Sample};
 use crate::rollout::{Actor, ApplicationId, Counts, DeploymentKey, RolloutId, Timestamp, advice};
 
 /// The width of a bar in its own units.
@@ -28,7 +28,7 @@ pub fn number(value: u64) -> String {
 
 /// `1 deployment`, `3 deployments`.
 pub fn counted(value: u64, noun: &str) -> String {
-    if value == 1 { format!("1 {noun}") } else { format!("{} {noun}s", number(value)) }
+    format!("{} {}", number(value), plural(value, noun))
 }
 
 /// A whole number of percent, which is 0 only for nothing and 100 only for all.
@@ -75,23 +75,10 @@ pub fn progress(sample: &Sample, whole: u64) -> Markup {
 
 /// The counts of a rollout that are not zero.
 pub fn counts(counts: &Counts) -> Markup {
-    let named = [
-        ("done", "succeeded", counts.succeeded),
-        ("failed", "failed", counts.failed),
-        ("failed", "timed out", counts.timed_out),
-        ("waiting", "handed over", counts.handed_over),
-        ("waiting", "awaiting access", counts.awaiting_access),
-        ("running", "running", counts.running),
-        ("running", "verifying", counts.verifying),
-        ("queued", "queued", counts.queued),
-        ("neutral", "skipped", counts.skipped),
-        ("neutral", "canceled", counts.canceled),
-        ("neutral", "superseded", counts.superseded),
-    ];
     html! {
         ul.counts {
-            @for (class, word, count) in named {
-                @if count > 0 { li { span.dot.(class) {} b { (number(count)) } " " (word) } }
+            @for (state, count) in RefreshWord::in_order_of_telling(counts) {
+                @if count > 0 { li { span.dot.(class_of(state)) {} b { (number(count)) } " " (state.in_words()) } }
             }
             li.all { b { (number(counts.total)) } " in all" }
         }
@@ -100,40 +87,31 @@ pub fn counts(counts: &Counts) -> Markup {
 
 /// The state of a rollout.
 pub fn rollout_state(state: RolloutWord) -> Markup {
-    let (class, word) = match state {
-        RolloutWord::Waiting => ("neutral", "waiting"),
-        RolloutWord::Planning => ("running", "planning"),
-        RolloutWord::Running => ("running", "running"),
-        RolloutWord::Paused => ("waiting", "paused"),
-        RolloutWord::Halted => ("failed", "halted"),
-        RolloutWord::Completed => ("done", "completed"),
-        RolloutWord::Canceled => ("neutral", "canceled"),
-        RolloutWord::Unknown => ("neutral", "unknown"),
+    let class = match state {
+        RolloutWord::Planning | RolloutWord::Running => "running",
+        RolloutWord::Paused => "waiting",
+        RolloutWord::Halted => "failed",
+        RolloutWord::Completed => "done",
+        RolloutWord::Waiting | RolloutWord::Canceled | RolloutWord::Unknown => "neutral",
     };
-    html! { span.state.(class) { (word) } }
-}
-
-/// The word of a refresh's state for people.
-pub fn words(state: RefreshWord) -> &'static str {
-    match state {
-        RefreshWord::AwaitingAccess => "awaiting access",
-        RefreshWord::TimedOut => "timed out",
-        RefreshWord::HandedOver => "handed over",
-        state => state.word(),
-    }
+    html! { span.state.(class) { (state.in_words()) } }
 }
 
 /// The state of a refresh.
 pub fn refresh_state(state: RefreshWord) -> Markup {
-    let class = match state {
+    html! { span.state.(class_of(state)) { (state.in_words()) } }
+}
+
+/// The colour of a state.
+fn class_of(state: RefreshWord) -> &'static str {
+    match state {
         RefreshWord::Succeeded => "done",
         RefreshWord::Failed | RefreshWord::TimedOut => "failed",
         RefreshWord::Running | RefreshWord::Verifying => "running",
         RefreshWord::AwaitingAccess | RefreshWord::HandedOver => "waiting",
         RefreshWord::Queued => "queued",
         RefreshWord::Canceled | RefreshWord::Skipped | RefreshWord::Superseded | RefreshWord::Unknown => "neutral",
-    };
-    html! { span.state.(class) { (words(state)) } }
+    }
 }
 
 /// A moment, as far from now as people say it.

@@ -227,7 +227,7 @@ fn filter(view: &RolloutView, query: &ListQuery) -> Markup {
             span { label for="state" { "State" } select #state name="state" {
                 option value="" { "all" }
                 @for word in RefreshWord::ALL {
-                    option value=(word.word()) selected[query.state == word.word()] { (parts::words(word)) }
+                    option value=(word.word()) selected[query.state == word.word()] { (word.in_words()) }
                 }
             } }
             span.grow { label for="find" { "Name or ARM id" } input #find type="search" name="find" value=(query.find) maxlength="300"; }
