@@ -21,7 +21,8 @@ use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
 use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
 use crate::host::LineSink;
-use crate::rollout::{counted::{times, were}, counted, ApplicationId};
+use crate::rollout::counted::{times, were};
+use crate::rollout::{ApplicationId, counted};
 use crate::settings;
 use crate::telemetry::{self, Reader};
 
@@ -182,8 +183,7 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
     if ended_as_planned {
         return Ok(());
     }
-    let error =
-        anyhow::anyhow!("the rollout ended {}, which the demo does not expect", ended.state.in_words());
+    let error = anyhow::anyhow!("the rollout ended {}, which the demo does not expect", ended.state.in_words());
     Err(Failure::new(error, LOOK_CLOSER))
 }
 
@@ -319,7 +319,8 @@ impl SimulatedAzure {
         let untouched =
             self.applications.iter().filter(|application| self.simulator.posts_of(application) == 0).count();
         if untouched > 0 {
-            let _ = writeln!(text, "{} {} not touched.", counted(untouched as u64, "deployment"), were(untouched as u64));
+            let _ =
+                writeln!(text, "{} {} not touched.", counted(untouched as u64, "deployment"), were(untouched as u64));
         }
         let _ = writeln!(
             text,

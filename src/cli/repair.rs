@@ -16,7 +16,7 @@ use super::rollout::One;
 use super::watch::Watcher;
 use super::{dry_run, output, watch};
 use crate::functions::wire::api::{LastGoodView, PublishRequest, RolloutView};
-use crate::rollout::{counted, ApplicationId, RolloutId, Version};
+use crate::rollout::{ApplicationId, RolloutId, Version, counted};
 
 /// What to repair, and how.
 #[derive(Debug, Args)]

@@ -292,6 +292,12 @@ async fn show(
     if let Some(changes) = &rollout.changes {
         text.push_str(&offers::changes(changes));
     }
+    if !rollout.lint.is_empty() {
+        text.push_str("\nWhat the lint says\n");
+    }
+    for finding in &rollout.lint {
+        text.push_str(&format!("  {}: {}\n", finding.severity.word(), plain(&finding.to_string())));
+    }
     if let Some(state) = state {
         let refreshes: Vec<RefreshView> = client.refreshes(&id.to_string(), Some(state), limit).await?;
         let rows: Vec<_> = refreshes.iter().map(row).collect();

@@ -8,7 +8,8 @@ use super::plain_text::{plain, table};
 use crate::functions::wire::api::{
     DeploymentDetail, DeploymentView, LatestRefreshView, PastView, RefreshView, RefreshWord, RolloutWord,
 };
-use crate::rollout::{counted::times, Actor, Hold, Timestamp, Version, advice};
+use crate::rollout::counted::times;
+use crate::rollout::{Actor, Hold, Timestamp, Version, advice};
 
 /// Who has to act, on what, and the command that comes next.
 struct Turn {

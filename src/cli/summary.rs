@@ -10,7 +10,7 @@ use super::plain_text::{plain, shortened};
 use crate::functions::wire::api::{
     ErrorView, HeldByView, RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord,
 };
-use crate::rollout::{counted, Actor, Audience, Counts, Target, advice};
+use crate::rollout::{Actor, Audience, Counts, Target, advice, counted};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
 pub const STATES: [RefreshWord; 5] = [
@@ -53,8 +53,7 @@ pub fn heading(rollout: &RolloutView) -> String {
         Audience::All => "all deployments",
     };
     let RolloutView { publisher, offer, plan, version, .. } = rollout;
-    let mut text =
-        format!("{publisher}/{offer}/{plan} {version} ({target}, {audience}): {}", rollout.state.in_words());
+    let mut text = format!("{publisher}/{offer}/{plan} {version} ({target}, {audience}): {}", rollout.state.in_words());
     if let Some(ended_at) = rollout.ended_at {
         let _ = write!(text, " after {}", duration(ended_at - rollout.created_at));
     }

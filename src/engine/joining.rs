@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{Engine, EngineError};
 use crate::rollout::joining::{Hosting, Joiner, Joining};
-use crate::rollout::{counted, Audience, Event, Plan, Refresh, Rollout, RolloutId};
+use crate::rollout::{Audience, Event, Plan, Refresh, Rollout, RolloutId, counted};
 use crate::store::document::{self, Document};
 use crate::store::{PageRequest, Versioned};
 

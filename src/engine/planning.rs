@@ -4,13 +4,13 @@
 use tracing::{info, warn};
 
 use super::{Engine, EngineError, refresh_message};
-use crate::rollout::{counted, OfferPublish};
 use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
     ApplicationId, Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally,
     Timestamp,
 };
+use crate::rollout::{OfferPublish, counted};
 use crate::store::{PageRequest, Versioned};
 
 /// How many deployments one planning message looks at.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Engine, EngineError};
 use crate::access::gdap::partner;
 use crate::access::gdap::{Gdap, GdapError};
-use crate::rollout::{counted, Timestamp};
+use crate::rollout::{Timestamp, counted};
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
 

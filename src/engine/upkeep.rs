@@ -8,10 +8,10 @@ use tracing::{info, warn};
 use super::polling::CLAIM_GAP;
 use super::{Engine, EngineError};
 use crate::metrics;
-use crate::rollout::{counted, failure::unsupported_action};
+use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
     Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
-    Timestamp, WantedVersion,
+    Timestamp, WantedVersion, counted,
 };
 use crate::store::{PageRequest, Versioned, document};
 

@@ -9,7 +9,7 @@ use crate::access::claims::Claims;
 use crate::arm::{ArmClient, Looked};
 use crate::lighthouse::coverage::{Caller, Coverage, Scope, judge, roles_of};
 use crate::lighthouse::role::{REFRESH, Role};
-use crate::rollout::{counted, ApplicationId, ReadAnswer};
+use crate::rollout::{ApplicationId, ReadAnswer, counted};
 
 const APPLICATION: &str = "the application";
 const ROLES: &str = "roles on the application";

@@ -23,8 +23,8 @@ use super::output::{print, print_json};
 use super::plain_text::plain;
 use super::wiring;
 use crate::clock::{Clock, SystemClock};
-use crate::rollout::{counted, ApplicationId};
 use crate::rollout::resource_id::is_guid;
+use crate::rollout::{ApplicationId, counted};
 use crate::settings::{self, Settings};
 
 const HELP: &str = "\

@@ -17,8 +17,8 @@ use crate::cli::wiring::{self, parts};
 use crate::engine::standstill::{self, GdapStandstill};
 use crate::lighthouse::role::{APPLICATION_OPERATOR, REFRESH};
 use crate::queue::QueueError;
-use crate::rollout::{counted, RemoteError};
 use crate::rollout::lint::Provider;
+use crate::rollout::{RemoteError, counted};
 use crate::settings::{Credential, FederatedApp, StateStore};
 use crate::store::document::{self, Document};
 use crate::store::{Store, StoreError, Versioned};
@@ -320,7 +320,11 @@ async fn vault(patient: &Patient) -> Verdict {
         Ok(None) => Verdict::failed("there is none: nobody has signed in yet", sign_in),
         Ok(Some(stored)) => match stored.minted_at.map(|at| patient.clock.now() - at) {
             Some(age) if age.to_std().is_ok_and(|age| age > OLD) => Verdict::warning(
-                format!("it is {} old, and lasts {}", counted(age.num_days().unsigned_abs(), "day"), LIFETIME.as_secs() / 86_400),
+                format!(
+                    "it is {} old, and lasts {}",
+                    counted(age.num_days().unsigned_abs(), "day"),
+                    LIFETIME.as_secs() / 86_400
+                ),
                 format!("look at RenewTokens, which fails or does not run; else {sign_in}"),
             ),
             Some(age) => Verdict::ok(format!("it is there, and {} old", counted(age.num_days().unsigned_abs(), "day"))),

@@ -232,7 +232,10 @@ pub async fn status(args: &StatusArgs, engine: &Engine, gdap: &Gdap) -> Result<E
         None => say("nobody has signed in yet: run `permafresh gdap sign-in`"),
         Some(stored) => {
             let days = stored.minted_at.map(|at| (engine.now() - at).num_days());
-            let age = days.map_or_else(|| "of unknown age".to_owned(), |days| format!("{} old", counted(days.unsigned_abs(), "day")));
+            let age = days.map_or_else(
+                || "of unknown age".to_owned(),
+                |days| format!("{} old", counted(days.unsigned_abs(), "day")),
+            );
             say(&format!("the refresh token is {age}; it ends 90 days after it was last renewed"));
         }
     }

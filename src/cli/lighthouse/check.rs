@@ -20,7 +20,7 @@ use crate::cli::wiring;
 use crate::clock::SystemClock;
 use crate::lighthouse::coverage::{Assignment, Caller, Coverage, Report, Scope, judge, roles_of};
 use crate::lighthouse::role::{LIST_OF, Role};
-use crate::rollout::{counted, RemoteError};
+use crate::rollout::{RemoteError, counted};
 use crate::settings::{self, Settings};
 
 const EXAMPLES: &str = "\

@@ -18,8 +18,8 @@ use super::{Engine, EngineError};
 use crate::arm::ListEnd;
 use crate::arm::inventory::Subscription;
 use crate::queue::{Message, Outgoing};
-use crate::rollout::{counted, sighting::Discovery};
-use crate::rollout::{ApplicationId, RemoteError, RetryPolicy, Timestamp};
+use crate::rollout::sighting::Discovery;
+use crate::rollout::{ApplicationId, RemoteError, RetryPolicy, Timestamp, counted};
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
 

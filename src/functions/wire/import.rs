@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::api::{DeploymentRow, Problem};
 use super::{cell, problem};
 use crate::engine::registry::Import;
-use crate::rollout::{counted, openness::MOST_WINDOWS};
-use crate::rollout::{MaintenanceWindow, Plan};
+use crate::rollout::openness::MOST_WINDOWS;
+use crate::rollout::{MaintenanceWindow, Plan, counted};
 
 /// The most rows of one import: so many rejected ones can still be named in one answer.
 pub const MOST_ROWS: usize = 500_000;

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::queue::{DeadLetter, Delivery, LockToken};
-use crate::rollout::{counted::times, Timestamp};
+use crate::rollout::Timestamp;
+use crate::rollout::counted::times;
 
 /// Why Service Bus itself buries a message.
 const TOO_MANY_DELIVERIES: &str = "MaxDeliveryCountExceeded";

@@ -9,7 +9,7 @@ mod walk;
 
 use serde::{Deserialize, Serialize};
 
-use super::{News, counted, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::{News, OfferPublish, RolloutId, Standing, Tally, Timestamp, counted};
 
 pub use approval::{Approval, LintNote, Vetting};
 pub use command::{Command, IllegalCommand, Retried};

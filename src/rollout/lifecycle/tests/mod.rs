@@ -232,7 +232,7 @@ fn canaries_that_prove_nothing_are_replaced_by_at_most_five_and_then_the_rollout
         }
         let so_far = tally(&[(1, unproven, STAND_INS + 1)]);
         let review = rollout.review(&so_far, start());
-        assert!(matches!(&review, Review::Pause { why } if why.starts_with("0 of 1 canaries proved")), "{review:?}");
+        assert!(matches!(&review, Review::Pause { why } if why.starts_with("0 of 1 canary proved")), "{review:?}");
         rollout.accept(&review, None, start());
         let resumed = rollout.command(Command::Resume, &so_far, later(1)).unwrap().unwrap();
         assert_eq!(resumed.review(&so_far, later(1)), Review::NextWave, "a person has looked at them");
