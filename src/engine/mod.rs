@@ -25,6 +25,7 @@ pub mod jit;
 pub mod joining;
 pub mod last_good;
 pub mod lint;
+pub mod newest;
 pub mod offers;
 pub mod planning;
 pub mod polling;
