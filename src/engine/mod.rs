@@ -34,6 +34,7 @@ pub mod registry;
 pub mod renewal;
 mod retention;
 pub mod schedule;
+pub mod signed_out;
 pub mod standstill;
 pub mod step;
 pub mod switch;
