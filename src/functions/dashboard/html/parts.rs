@@ -5,9 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::HOME;
 use super::super::lists::SEARCHED;
-use super::super::load::{Failures, GROUPED};
-use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
-use crate::rollout::{counted::plural, course::Sample};
+use super::super::load::{Failures, GROUPED, Group};
+use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
+use crate::rollout::counted::plural;
 use crate::rollout::{Actor, ApplicationId, Counts, DeploymentKey, RolloutId, Timestamp, advice};
 
 /// The width of a bar in its own units.
@@ -62,15 +62,14 @@ pub fn bar(label: &str, whole: u64, parts: &[(&str, u64)]) -> Markup {
     }
 }
 
-/// How far a sample has come.
-pub fn progress(sample: &Sample, whole: u64) -> Markup {
-    let label = format!(
-        "{} done, {} failed, {} running, {} queued, of {}",
-        sample.done, sample.failed, sample.running, sample.queued, whole
-    );
-    let parts =
-        [("done", sample.done), ("failed", sample.failed), ("running", sample.running), ("queued", sample.queued)];
-    bar(&label, whole.max(sample.total()), &parts)
+/// How far it has come, of `whole`: each state in its own colour, so that only what succeeded looks like success.
+pub fn progress(counts: &Counts, whole: u64) -> Markup {
+    let told = RefreshWord::in_order_of_telling(counts);
+    let words =
+        told.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {}", state.in_words()));
+    let label = words.chain([format!("of {whole}")]).collect::<Vec<_>>().join(", ");
+    let parts = told.map(|(state, count)| (class_of(state), count));
+    bar(&label, whole.max(counts.total), &parts)
 }
 
 /// The counts of a rollout that are not zero.
@@ -81,6 +80,25 @@ pub fn counts(counts: &Counts) -> Markup {
                 @if count > 0 { li { span.dot.(class_of(state)) {} b { (number(count)) } " " (state.in_words()) } }
             }
             li.all { b { (number(counts.total)) } " in all" }
+        }
+    }
+}
+
+/// What keeps every rollout from posting.
+pub fn held_by(held_by: &[HeldByView], now: Timestamp) -> Markup {
+    html! {
+        @for held in held_by {
+            @if held.by == "observe" {
+                p.banner { b { "Observing only." } " Nothing is posted to Azure until " code { "MODE" } " is " code { "act" } "." }
+            } @else {
+                p.banner.stopped {
+                    b { "Everything is stopped." }
+                    " Nothing is posted to Azure"
+                    @if let Some(since) = held.since { " since " (moment(since, now)) }
+                    @if let Some(who) = &held.who { ", says " bdi { (who) } }
+                    "." @if let Some(why) = &held.why { " " bdi { (why) } }
+                }
+            }
         }
     }
 }
@@ -179,9 +197,9 @@ pub fn failures(found: &Failures, view: &RolloutView, level: Level) -> Markup {
                 }
             }
             article.failure {
-                p.what { code { (group.code) } " " span.times { (counted(group.count.try_into().unwrap_or(u64::MAX), "deployment")) } }
+                p.what { code { (group.code) } " " span.times { (counted(group.count.try_into().unwrap_or(u64::MAX), "deployment")) @if group.is_handed_over { ", handed over" } } }
                 p.message { bdi { (shortened(&group.message)) } }
-                p.todo { b { "What to do: " } (todo(group.actor, &group.code)) "." }
+                p.todo { b { "What to do: " } (todo(group)) "." }
                 ul.named {
                     @for refresh in &group.named {
                         li {
@@ -210,11 +228,11 @@ pub enum Level {
     Four,
 }
 
-fn todo(actor: Actor, code: &str) -> &'static str {
-    match code {
-        "HandedOver" => "send the customer the command that each deployment's page holds",
-        code => advice::what_to_do(actor, code),
+fn todo(group: &Group) -> &'static str {
+    if group.is_handed_over {
+        return "send the customer the command that each deployment's page holds";
     }
+    advice::what_to_do(group.actor, &group.code)
 }
 
 /// A button that tries again what waits for one actor.
@@ -283,6 +301,15 @@ mod tests {
         assert!(text.contains(r#"<rect class="failed" x="996" y="0" width="4""#), "{text}");
         let text = bar("x", 0, &[("done", 5)]).into_string();
         assert!(!text.contains("rect"), "{text}");
+    }
+
+    #[test]
+    fn only_what_succeeded_looks_like_success() {
+        let counts = Counts { succeeded: 1, canceled: 8, handed_over: 1, total: 10, ..Counts::default() };
+        let text = progress(&counts, counts.total).into_string();
+        assert!(text.contains(r#"<rect class="done" x="0" y="0" width="100""#), "{text}");
+        assert!(text.contains(r#"<rect class="neutral" x="200" y="0" width="800""#), "{text}");
+        assert!(text.contains("1 succeeded, 1 handed over, 8 canceled, of 10"), "{text}");
     }
 
     #[test]
