@@ -247,7 +247,7 @@ async fn settle(queue: Arc<dyn Queue>, name: String, mut finished: mpsc::Unbound
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "What was not completed comes again, {}: {error}", counted(done.len() as u64, "message"))
+                    tracing::warn!(%error, "What was not completed comes again, {}: {error}", counted(done.len() as u64, "message"));
                 }
             }
         }
