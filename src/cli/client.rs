@@ -3,29 +3,29 @@
 //! The key travels in a header, over https or to this very machine only; redirects are not followed and pages are followed
 //! on the same host only, so the key never leaves for another one.
 
+mod calls;
+mod refused;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::refused::answered;
 use super::failure::{Exit, Failure};
-use crate::functions::wire::api::{
-    DeploymentRow, ImportResult, LintResult, MAX_TOP, PROBLEM_JSON, Page, Problem, PublishAccepted, PublishRequest,
-    RefreshWord,
-};
-use crate::functions::wire::sync_view::SyncView;
+use crate::functions::wire::api::{MAX_TOP, Page};
 use crate::settings::{Endpoint, Secret, is_loopback};
+
+pub use self::refused::ClientError;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take; an import of many thousand rows is slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long an export may take: it comes piece by piece.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// No list is that long; a service that says so is going round in circles.
 const MAX_PAGES: usize = 100_000;
 
@@ -51,87 +51,6 @@ pub struct ServiceArgs {
 
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text.trim()))
-}
-
-/// Why the service did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody answers there.
-    #[error("cannot reach the service at {url}: {reason}")]
-    Unreachable {
-        /// The address.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// It answered with an error.
-    #[error("the service refused to {action}: {}", describe(.status, .problem))]
-    Refused {
-        /// What was attempted.
-        action: &'static str,
-        /// The HTTP status.
-        status: StatusCode,
-        /// What it said.
-        problem: Option<Box<Problem>>,
-    },
-    /// It answered with something that is not of this API.
-    #[error("the answer to {action} cannot be read: {reason}")]
-    Unreadable {
-        /// What was attempted.
-        action: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// The next page would be somewhere else.
-    #[error("the service names a next page on another host, to which the key does not go")]
-    ForeignPage,
-}
-
-fn describe(status: &StatusCode, problem: &Option<Box<Problem>>) -> String {
-    let Some(problem) = problem else { return format!("HTTP {status}") };
-    let text = problem.detail.as_deref().unwrap_or(&problem.title);
-    let mut text = format!("{text} (HTTP {})", status.as_u16());
-    for error in &problem.errors {
-        text.push_str(&format!("\n  {}: {}", error.field, error.why));
-    }
-    text
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        let (hint, exit) = match &error {
-            ClientError::Unreachable { .. } => (
-                "start a service with `permafresh local`, or name another one with --url or PERMAFRESH_URL",
-                Exit::Unreachable,
-            ),
-            ClientError::Refused { status, .. } => (
-                match status.as_u16() {
-                    401 | 403 => {
-                        "give a function key with --key-file or PERMAFRESH_KEY; `permafresh local` prints where its key is"
-                    }
-                    404 => {
-                        "look for it with `permafresh rollout list` or `permafresh deployments list`, and check --url"
-                    }
-                    409 => {
-                        "look at `permafresh rollout list`; to replace a rollout that is on its way, publish with --supersede"
-                    }
-                    400 | 422 => "correct what is named above; `--help` shows examples",
-                    300..=399 => "the service redirects, which is not followed; give its final address with --url",
-                    503 => "the service is starting or not set up for this; read its log, then try again",
-                    500..=599 => "read the log of the service, then try again",
-                    _ => "read the log of the service",
-                },
-                Exit::Failure,
-            ),
-            ClientError::Unreadable { .. } => {
-                ("check that --url is the address of a Permafresh service", Exit::Failure)
-            }
-            ClientError::ForeignPage => {
-                ("give the address under which the service knows itself with --url", Exit::Failure)
-            }
-        };
-        Self::new(error, hint).exit(exit)
-    }
 }
 
 /// The format of a report or an import.
@@ -203,43 +122,6 @@ impl ApiClient {
         self.base.as_str()
     }
 
-    /// Announces an offer publish.
-    pub async fn publish(&self, request: &PublishRequest) -> Result<PublishAccepted, ClientError> {
-        let action = "take the offer publish";
-        let body = Body::json(action, request)?;
-        self.read(action, self.send(action, Method::POST, "/api/offer-publishes", Some(body)).await?).await
-    }
-
-    /// Starts a rollout by hand.
-    pub async fn start<T: DeserializeOwned>(&self, request: &PublishRequest) -> Result<T, ClientError> {
-        let action = "start the rollout";
-        let body = Body::json(action, request)?;
-        self.read(action, self.send(action, Method::POST, "/api/rollouts", Some(body)).await?).await
-    }
-
-    /// Says what a publish would do.
-    pub async fn dry_run<T: DeserializeOwned>(&self, request: &PublishRequest) -> Result<T, ClientError> {
-        let action = "say what the publish would do";
-        let body = Body::json(action, request)?;
-        self.read(action, self.send(action, Method::POST, "/api/rollouts?dryRun=true", Some(body)).await?).await
-    }
-
-    /// The same, as the service wrote it.
-    pub async fn dry_run_document(&self, request: &PublishRequest, format: BodyFormat) -> Result<String, ClientError> {
-        let action = "say what the publish would do";
-        let path = format!("/api/rollouts?dryRun=true&format={}", format.word());
-        let body = Body::json(action, request)?;
-        let response = self.send(action, Method::POST, &path, Some(body)).await?;
-        response.text().await.map_err(|error| self.unreachable(error))
-    }
-
-    /// What the lint says of a version that the service knows.
-    pub async fn lint(&self, request: &PublishRequest) -> Result<LintResult, ClientError> {
-        let action = "lint the version";
-        let body = Body::json(action, request)?;
-        self.read(action, self.send(action, Method::POST, "/api/offer-publishes/lint", Some(body)).await?).await
-    }
-
     /// Reads one thing.
     pub async fn get<T: DeserializeOwned>(&self, action: &'static str, path: &str) -> Result<T, ClientError> {
         self.read(action, self.send(action, Method::GET, path, None).await?).await
@@ -275,78 +157,6 @@ impl ApiClient {
         Err(ClientError::Unreadable { action, reason: "the list goes round in circles".to_owned() })
     }
 
-    /// The refreshes of a rollout that are in `state`, at most `limit`.
-    pub async fn refreshes<T: DeserializeOwned>(
-        &self,
-        rollout: &str,
-        state: Option<RefreshWord>,
-        limit: usize,
-    ) -> Result<Vec<T>, ClientError> {
-        let state = state.map(|state| format!("?state={}", state.word())).unwrap_or_default();
-        self.list("list the refreshes", &format!("/api/rollouts/{rollout}/refreshes{state}"), limit).await
-    }
-
-    /// Gives a rollout a command: `pause`, `resume`, `approve`, `cancel` or `retry`, with its query.
-    pub async fn command<T: DeserializeOwned>(
-        &self,
-        action: &'static str,
-        rollout: &str,
-        command: &str,
-    ) -> Result<T, ClientError> {
-        let path = format!("/api/rollouts/{rollout}/{command}");
-        self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
-    }
-
-    /// The report of a rollout, as the service wrote it.
-    pub async fn report(&self, rollout: &str, format: BodyFormat) -> Result<String, ClientError> {
-        let path = format!("/api/rollouts/{rollout}/report?format={}", format.word());
-        let response = self.send("write the report", Method::GET, &path, None).await?;
-        response.text().await.map_err(|error| self.unreachable(error))
-    }
-
-    /// Opens a page as a browser does.
-    pub async fn open(&self, action: &'static str, path: &str) -> Result<(), ClientError> {
-        self.send(action, Method::GET, path, None).await.map(|_| ())
-    }
-
-    /// Imports deployments: [`DeploymentRow`]s as a JSON array, or as CSV.
-    pub async fn import(&self, bytes: Vec<u8>, format: BodyFormat) -> Result<ImportResult, ClientError> {
-        let action = "import the deployments";
-        let media = match format {
-            BodyFormat::Json => "application/json",
-            BodyFormat::Csv => "text/csv",
-        };
-        let body = Body { media, bytes };
-        self.read(action, self.send(action, Method::PUT, "/api/deployments", Some(body)).await?).await
-    }
-
-    /// Writes the registry piece by piece, as it comes; `query` chooses from it. An answer that ends too soon is an error.
-    pub async fn export(
-        &self,
-        format: BodyFormat,
-        query: &str,
-        mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let format = match format {
-            BodyFormat::Json => "json",
-            BodyFormat::Csv => "csv",
-        };
-        let url = format!("{}/api/deployments?format={format}{query}", self.base);
-        let request = self.http.get(url).timeout(EXPORT_TIMEOUT);
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
-        let mut response = answered("export the deployments", response).await?;
-        while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
-            write(&piece)?;
-        }
-        Ok(())
-    }
-
-    /// Imports rows, such as those of the demo.
-    pub async fn import_rows(&self, rows: &[DeploymentRow]) -> Result<ImportResult, ClientError> {
-        let body = Body::json("import the deployments", &rows)?;
-        self.import(body.bytes, BodyFormat::Json).await
-    }
-
     /// Posts something.
     pub async fn post<T: DeserializeOwned>(
         &self,
@@ -356,19 +166,6 @@ impl ApiClient {
     ) -> Result<T, ClientError> {
         let body = Body::json(action, body)?;
         self.read(action, self.send(action, Method::POST, path, Some(body)).await?).await
-    }
-
-    /// Begins to look for deployments in Azure.
-    pub async fn start_sync(&self, is_dry_run: bool) -> Result<SyncView, ClientError> {
-        let action = "look for deployments";
-        let path = format!("/api/deployments/sync?dryRun={is_dry_run}");
-        self.read(action, self.send(action, Method::POST, &path, Some(Body::empty())).await?).await
-    }
-
-    /// Forgets a deployment.
-    pub async fn forget(&self, key: &str) -> Result<(), ClientError> {
-        let path = format!("/api/deployments/{key}");
-        self.send("forget the deployment", Method::DELETE, &path, None).await.map(drop)
     }
 
     /// Path and query of a next page; refused if it is anywhere else than this service.
@@ -429,22 +226,6 @@ impl Body {
     fn empty() -> Self {
         Self { media: "application/json", bytes: b"{}".to_vec() }
     }
-}
-
-/// The answer, if it is one of success.
-async fn answered(action: &'static str, response: Response) -> Result<Response, ClientError> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let is_problem = media_type(&response).is_some_and(|media| media == PROBLEM_JSON);
-    let problem = if is_problem { response.json().await.ok().map(Box::new) } else { None };
-    Err(ClientError::Refused { action, status, problem })
-}
-
-fn media_type(response: &Response) -> Option<String> {
-    let value = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
-    Some(value.split(';').next()?.trim().to_ascii_lowercase())
 }
 
 fn key_in(path: &std::path::Path) -> Result<Secret, Failure> {

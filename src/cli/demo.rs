@@ -16,13 +16,13 @@ use super::gdap_demo::SimulatedGdap;
 use super::jit_demo::Customers;
 use super::local::{self, LocalService};
 use super::partner_demo::SimulatedPartnerCenter;
-use super::plain_text::counted;
 use super::watch::Watcher;
 use super::{output, summary, watch};
 use crate::arm::simulator::{Acceptance, ApplicationSpec, OnPost, Outcome, Reply, Simulator, SimulatorConfig};
 use crate::functions::wire::api::{DeploymentRow, PublishRequest, RolloutWord};
 use crate::host::LineSink;
-use crate::rollout::ApplicationId;
+use crate::rollout::counted::{times, were};
+use crate::rollout::{ApplicationId, counted};
 use crate::settings;
 use crate::telemetry::{self, Reader};
 
@@ -183,8 +183,7 @@ async fn play(args: &DemoArgs, service: &LocalService, port: u16, azure: &Simula
     if ended_as_planned {
         return Ok(());
     }
-    let error =
-        anyhow::anyhow!("the rollout ended {}, which the demo does not expect", summary::state_text(ended.state));
+    let error = anyhow::anyhow!("the rollout ended {}, which the demo does not expect", ended.state.in_words());
     Err(Failure::new(error, LOOK_CLOSER))
 }
 
@@ -320,7 +319,8 @@ impl SimulatedAzure {
         let untouched =
             self.applications.iter().filter(|application| self.simulator.posts_of(application) == 0).count();
         if untouched > 0 {
-            let _ = writeln!(text, "{} were not touched.", counted(untouched as u64, "deployment"));
+            let _ =
+                writeln!(text, "{} {} not touched.", counted(untouched as u64, "deployment"), were(untouched as u64));
         }
         let _ = writeln!(
             text,
@@ -350,10 +350,6 @@ impl SimulatedAzure {
         };
         self.applications.iter().map(row).collect()
     }
-}
-
-fn times(count: u64) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// One application in a subscription of its own.

@@ -1,21 +1,22 @@
 //! `permafresh deployments …`: the registry of deployments from a terminal.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::time::Duration;
+mod files;
+mod sync;
 
-use clap::{Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Subcommand;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::client::{ApiClient, BodyFormat, ClientError, ServiceArgs};
+use self::files::FileFormat;
+use super::client::{ApiClient, ClientError, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::plain_text::{counted, plain, table};
+use super::plain_text::table;
 use super::{output, standing};
 use crate::functions::wire::api::DeploymentView;
-use crate::rollout::sighting::Discovery;
 use crate::rollout::{ApplicationId, DeploymentKey, Timestamp, Version};
 
 const IMPORT_HELP: &str = "\
@@ -42,9 +43,6 @@ Azure's answer that it is not there counts as gone. It does so daily by itself.
 Examples:
   permafresh deployments sync --dry-run
   permafresh deployments sync --dry-run --json | jq '.differences[] | select(.difference == \"missing\")'";
-
-/// How often a run is looked at while it goes on.
-const SYNC_LOOK: Duration = Duration::from_secs(1);
 
 /// What to do with deployments.
 #[derive(Debug, Subcommand)]
@@ -209,15 +207,6 @@ pub enum DeploymentsCommand {
     },
 }
 
-/// The form of an import or an export.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FileFormat {
-    /// A head and one line per deployment
-    Csv,
-    /// An array of objects
-    Json,
-}
-
 /// How a deployment is named on the command line.
 #[derive(Clone, Debug)]
 pub struct DeploymentRef(DeploymentKey);
@@ -260,14 +249,14 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             Ok(Exit::Success)
         }
         DeploymentsCommand::Import { file, format, json, service } => {
-            let format = format.or_else(|| by_extension(&file)).ok_or_else(|| {
+            let format = format.or_else(|| files::by_extension(&file)).ok_or_else(|| {
                 Failure::new(
                     anyhow::anyhow!("cannot tell whether {} is CSV or JSON", file.display()),
                     "give --format csv or --format json",
                 )
                 .exit(Exit::Usage)
             })?;
-            import(&ApiClient::new(&service)?, &file, format, json).await
+            files::import(&ApiClient::new(&service)?, &file, format, json).await
         }
         DeploymentsCommand::Hold { deployment: DeploymentRef(key), why, until, json, service } => {
             let path = format!("/api/deployments/{key}/hold");
@@ -292,7 +281,7 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
             })
         }
         DeploymentsCommand::Export { file, format, publisher, offer, plan, service } => {
-            let format = body_format(format.or_else(|| by_extension(&file)).unwrap_or(FileFormat::Csv));
+            let format = files::body_format(format.or_else(|| files::by_extension(&file)).unwrap_or(FileFormat::Csv));
             let wanted = [("publisher", publisher), ("offer", offer), ("plan", plan)];
             let query: String = wanted
                 .iter()
@@ -300,9 +289,11 @@ pub async fn run(command: DeploymentsCommand) -> Result<Exit, Failure> {
                     Some(format!("&{name}={}", utf8_percent_encode(value.as_deref()?, NON_ALPHANUMERIC)))
                 })
                 .collect();
-            export(&ApiClient::new(&service)?, &file, format, &query).await
+            files::export(&ApiClient::new(&service)?, &file, format, &query).await
         }
-        DeploymentsCommand::Sync { dry_run, json, service } => sync(&ApiClient::new(&service)?, dry_run, json).await,
+        DeploymentsCommand::Sync { dry_run, json, service } => {
+            sync::sync(&ApiClient::new(&service)?, dry_run, json).await
+        }
         DeploymentsCommand::Forget { deployment: DeploymentRef(key), json, service } => {
             ApiClient::new(&service)?.forget(key.as_str()).await?;
             if json {
@@ -379,138 +370,4 @@ fn changed(
 /// An answer of the service as what it is of.
 fn understood<T: DeserializeOwned>(answer: Value, action: &'static str) -> Result<T, ClientError> {
     serde_json::from_value(answer).map_err(|error| ClientError::Unreadable { action, reason: error.to_string() })
-}
-
-async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool) -> Result<Exit, Failure> {
-    let bytes = super::publish::read_input(file)?;
-    let result = client.import(bytes, body_format(format)).await?;
-    let rejected = result.rejected.len() as u64;
-    if json {
-        output::print_json(&result)?;
-    } else {
-        output::print(&format!("imported {}, updated {}, rejected {rejected}\n", result.imported, result.updated))?;
-    }
-    if rejected == 0 {
-        return Ok(Exit::Success);
-    }
-    let rows: Vec<_> = result.rejected.into_iter().map(|row| [row.line.to_string(), row.why]).collect();
-    if !json {
-        output::print(&table(["LINE", "WHY"], &rows))?;
-    }
-    let error = anyhow::anyhow!(
-        "{} rejected",
-        if rejected == 1 { "1 row was".to_owned() } else { format!("{} were", counted(rejected, "row")) }
-    );
-    Err(Failure::new(
-        error,
-        "correct these lines and import again; what was taken stays, and taking it twice changes nothing",
-    ))
-}
-
-fn body_format(format: FileFormat) -> BodyFormat {
-    match format {
-        FileFormat::Csv => BodyFormat::Csv,
-        FileFormat::Json => BodyFormat::Json,
-    }
-}
-
-/// A file gets its name only once it is whole.
-async fn export(client: &ApiClient, file: &Path, format: BodyFormat, query: &str) -> Result<Exit, Failure> {
-    if file == Path::new("-") {
-        let mut seen = Vec::new();
-        let is_seen = output::is_seen();
-        client
-            .export(format, query, |piece| {
-                if is_seen {
-                    seen.extend_from_slice(piece);
-                    return Ok(());
-                }
-                output::print_piece(piece)
-            })
-            .await?;
-        if is_seen {
-            output::print_document(&String::from_utf8_lossy(&seen))?;
-        }
-        return Ok(Exit::Success);
-    }
-    let unwritten = |error: std::io::Error| {
-        let error = anyhow::Error::from(error).context(format!("cannot write {}", file.display()));
-        Failure::new(error, "check that the folder exists and may be written to")
-    };
-    let mut unfinished = file.as_os_str().to_owned();
-    unfinished.push(".part");
-    let unfinished = PathBuf::from(unfinished);
-    let written = async {
-        let mut out = std::io::BufWriter::new(std::fs::File::create(&unfinished).map_err(unwritten)?);
-        client.export(format, query, |piece| out.write_all(piece).map_err(unwritten)).await?;
-        out.into_inner().map_err(|error| unwritten(error.into_error()))?.sync_all().map_err(unwritten)?;
-        std::fs::rename(&unfinished, file).map_err(unwritten)
-    };
-    let written = written.await;
-    if written.is_err() {
-        // What is left of it is of no use; that it cannot be removed either says nothing new.
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    written?;
-    output::say(&format!("written to {}", file.display()));
-    Ok(Exit::Success)
-}
-
-/// Begins a run and waits for its end.
-async fn sync(client: &ApiClient, dry_run: bool, json: bool) -> Result<Exit, Failure> {
-    let mut run = client.start_sync(dry_run).await?;
-    let id = run.id.clone();
-    let mut state = String::new();
-    while run.ended_at.is_none() {
-        if run.state != state {
-            output::say(&format!("{}: {} found so far", run.state, counted(run.counts.found, "deployment")));
-            state.clone_from(&run.state);
-        }
-        tokio::time::sleep(SYNC_LOOK).await;
-        run = client.get("look at the sync", "/api/deployments/sync").await?;
-        if run.id != id {
-            let error = anyhow::anyhow!("another sync has begun meanwhile");
-            return Err(Failure::new(error, "look at that one with GET /api/deployments/sync"));
-        }
-    }
-    for problem in &run.problems {
-        output::say(&format!("warning: {}", plain(problem)));
-    }
-    if json {
-        output::print_json(&run)?;
-        return Ok(Exit::Success);
-    }
-    let rows: Vec<_> = run.differences.iter().map(|of| [of.application_id.to_string(), what(&of.discovery)]).collect();
-    if !rows.is_empty() {
-        output::print(&table(["APPLICATION", "DIFFERENCE"], &rows))?;
-    }
-    let counts = run.counts;
-    output::print(&format!(
-        "{} found in {}: {} new, {} back, {} changed, {} missing\n",
-        counted(counts.found, "deployment"),
-        counted(counts.subscriptions, "subscription"),
-        counts.new,
-        counts.back,
-        counts.changed,
-        counts.missing
-    ))?;
-    Ok(Exit::Success)
-}
-
-fn what(discovery: &Discovery) -> String {
-    match discovery {
-        Discovery::New => "new".to_owned(),
-        Discovery::Back => "back: it was taken for gone".to_owned(),
-        Discovery::Changed { members } => format!("changed: {}", members.join(", ")),
-        Discovery::Missing => "missing: in none of Azure's lists".to_owned(),
-    }
-}
-
-fn by_extension(file: &Path) -> Option<FileFormat> {
-    let extension = file.extension()?.to_str()?.to_ascii_lowercase();
-    match extension.as_str() {
-        "csv" => Some(FileFormat::Csv),
-        "json" => Some(FileFormat::Json),
-        _ => None,
-    }
 }

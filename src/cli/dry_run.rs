@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::plain_text::{counted, plain};
+use super::plain_text::plain;
 use crate::functions::wire::api::DryRun;
+use crate::rollout::counted;
 
 const SHOWN_DEPLOYMENTS: usize = 3;
 const SHOWN_COMMANDS: usize = 3;

@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::client::{ApiClient, ServiceArgs};
 use super::failure::{Exit, Failure};
-use super::plain_text::{counted, plain};
+use super::plain_text::plain;
 use super::{output, wiring};
 use crate::functions::wire::api::PublishRequest;
-use crate::rollout::Version;
 use crate::rollout::lint::{AllowedActions, Finding, Rule, Severity};
+use crate::rollout::{Version, counted};
 use crate::settings;
 
 const HELP: &str = "\
@@ -120,9 +120,8 @@ fn report(findings: &[Finding], json: bool) -> Result<(), Failure> {
     }
     let mut text = String::new();
     for finding in findings {
-        let severity = if finding.severity == Severity::Rejected { "rejected" } else { "warning" };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{severity}: {}", plain(&finding.to_string()));
+        let _ = writeln!(text, "{}: {}", finding.severity.word(), plain(&finding.to_string()));
     }
     output::print(&text)?;
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count() as u64;

@@ -46,11 +46,6 @@ pub fn shortened(text: &str, limit: usize) -> String {
     }
 }
 
-/// `count` of something, in words: `1 deployment`, `3 deployments`.
-pub fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("{count} {noun}") } else { format!("{count} {noun}s") }
-}
-
 /// Columns under their heads, made harmless; nothing but the heads where there are no rows.
 pub fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> = rows.iter().map(|row| std::array::from_fn(|at| plain(&row[at]))).collect();

@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 
 use super::client::ApiClient;
 use super::failure::{Exit, Failure};
-use super::plain_text::counted;
 use super::rollout::One;
 use super::watch::Watcher;
 use super::{dry_run, output, watch};
 use crate::functions::wire::api::{LastGoodView, PublishRequest, RolloutView};
-use crate::rollout::{ApplicationId, RolloutId, Version};
+use crate::rollout::{ApplicationId, RolloutId, Version, counted};
 
 /// What to repair, and how.
 #[derive(Debug, Args)]

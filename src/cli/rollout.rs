@@ -250,9 +250,9 @@ async fn list(client: &ApiClient, limit: u32, json: bool) -> Result<Exit, Failur
                 rollout.id.to_string(),
                 format!("{}/{}/{}", rollout.publisher, rollout.offer, rollout.plan),
                 rollout.version.to_string(),
-                summary::state_text(rollout.state).to_owned(),
+                rollout.state.in_words().to_owned(),
                 format!("{}/{}", rollout.wave, rollout.waves),
-                format!("{}/{}", summary::ended(&rollout.counts), rollout.counts.total),
+                format!("{}/{}", rollout.counts.ended(), rollout.counts.total),
                 (rollout.counts.failed + rollout.counts.timed_out).to_string(),
                 rollout.created_at.format("%Y-%m-%d %H:%M:%SZ").to_string(),
             ]
@@ -291,6 +291,12 @@ async fn show(
     ));
     if let Some(changes) = &rollout.changes {
         text.push_str(&offers::changes(changes));
+    }
+    if !rollout.lint.is_empty() {
+        text.push_str("\nWhat the lint says\n");
+    }
+    for finding in &rollout.lint {
+        text.push_str(&format!("  {}: {}\n", finding.severity.word(), plain(&finding.to_string())));
     }
     if let Some(state) = state {
         let refreshes: Vec<RefreshView> = client.refreshes(&id.to_string(), Some(state), limit).await?;

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 
 use super::plain_text::{plain, table};
-use super::summary;
 use crate::functions::wire::api::{
     DeploymentDetail, DeploymentView, LatestRefreshView, PastView, RefreshView, RefreshWord, RolloutWord,
 };
+use crate::rollout::counted::times;
 use crate::rollout::{Actor, Hold, Timestamp, Version, advice};
 
 /// Who has to act, on what, and the command that comes next.
@@ -120,11 +120,11 @@ fn has(deployment: &DeploymentView, version: Version) -> bool {
 fn now(text: &mut String, latest: &LatestRefreshView) {
     let RefreshView { version, state, attempts, polls, .. } = &latest.refresh;
     let version = version.map(|version| format!(" to {version}")).unwrap_or_default();
-    let _ = writeln!(text, "\nLatest refresh{version}: {}", words(*state));
-    let rollout_state = summary::state_text(latest.rollout_state);
+    let _ = writeln!(text, "\nLatest refresh{version}: {}", state.in_words());
+    let rollout_state = latest.rollout_state.in_words();
     let _ = writeln!(text, "  rollout {}, which is {rollout_state}", latest.rollout_id);
     let way = latest.refresh.way.map(|way| format!(", by the way {}", way.word())).unwrap_or_default();
-    let _ = writeln!(text, "  posted {attempts} times, looked at {polls} times{way}");
+    let _ = writeln!(text, "  posted {}, looked at {}{way}", times((*attempts).into()), times((*polls).into()));
     if let Some(why) = &latest.refresh.why {
         let _ = writeln!(text, "  {}", plain(why));
     }
@@ -225,21 +225,12 @@ fn history(text: &mut String, history: &[PastView]) {
         [
             moment(past.at),
             past.version.to_string(),
-            format!("{}{verified}{code}", words(past.result)),
+            format!("{}{verified}{code}", past.result.in_words()),
             past.rollout_id.to_string(),
         ]
     };
     let rows: Vec<_> = history.iter().rev().map(row).collect();
     let _ = write!(text, "\nHistory, the latest first\n{}", table(["ENDED", "VERSION", "RESULT", "ROLLOUT"], &rows));
-}
-
-fn words(state: RefreshWord) -> &'static str {
-    match state {
-        RefreshWord::TimedOut => "timed out",
-        RefreshWord::HandedOver => "handed over",
-        RefreshWord::AwaitingAccess => "awaiting access",
-        other => other.word(),
-    }
 }
 
 fn moment(at: Timestamp) -> String {

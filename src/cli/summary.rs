@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::plain_text::{counted, plain, shortened};
+use super::plain_text::{plain, shortened};
 use crate::functions::wire::api::{
     ErrorView, HeldByView, RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord,
 };
-use crate::rollout::{Actor, Audience, Counts, Target, advice};
+use crate::rollout::{Actor, Audience, Counts, Target, advice, counted};
 
 /// The states whose refreshes a summary wants to see; the others are only counted.
 pub const STATES: [RefreshWord; 5] = [
@@ -53,8 +53,7 @@ pub fn heading(rollout: &RolloutView) -> String {
         Audience::All => "all deployments",
     };
     let RolloutView { publisher, offer, plan, version, .. } = rollout;
-    let mut text =
-        format!("{publisher}/{offer}/{plan} {version} ({target}, {audience}): {}", state_text(rollout.state));
+    let mut text = format!("{publisher}/{offer}/{plan} {version} ({target}, {audience}): {}", rollout.state.in_words());
     if let Some(ended_at) = rollout.ended_at {
         let _ = write!(text, " after {}", duration(ended_at - rollout.created_at));
     }
@@ -85,45 +84,12 @@ pub fn held_by(held_by: &HeldByView) -> String {
     plain(&text)
 }
 
-/// A state in words.
-pub fn state_text(state: RolloutWord) -> &'static str {
-    match state {
-        RolloutWord::Waiting => "waiting",
-        RolloutWord::Planning => "planning",
-        RolloutWord::Running => "running",
-        RolloutWord::Paused => "paused",
-        RolloutWord::Halted => "halted",
-        RolloutWord::Completed => "completed",
-        RolloutWord::Canceled => "canceled",
-        RolloutWord::Unknown => "unknown to this command line",
-    }
-}
-
 /// The counts that are not zero, and the total.
 pub fn counts(counts: &Counts) -> String {
-    let named = [
-        ("succeeded", counts.succeeded),
-        ("failed", counts.failed),
-        ("timed out", counts.timed_out),
-        ("handed over", counts.handed_over),
-        ("skipped", counts.skipped),
-        ("canceled", counts.canceled),
-        ("superseded", counts.superseded),
-        ("awaiting access", counts.awaiting_access),
-        ("verifying", counts.verifying),
-        ("running", counts.running),
-        ("queued", counts.queued),
-    ];
-    let mut parts: Vec<_> =
-        named.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{count} {name}")).collect();
+    let told = RefreshWord::in_order_of_telling(counts).into_iter().filter(|(_, count)| *count > 0);
+    let mut parts: Vec<_> = told.map(|(state, count)| format!("{count} {}", state.in_words())).collect();
     parts.push(format!("{} in all", counts.total));
     parts.join(", ")
-}
-
-/// How many refreshes have their result.
-pub fn ended(counts: &Counts) -> u64 {
-    let Counts { succeeded, failed, canceled, timed_out, skipped, handed_over, superseded, .. } = counts;
-    [succeeded, failed, canceled, timed_out, skipped, handed_over, superseded].into_iter().sum()
 }
 
 /// A span of time in its two largest units.

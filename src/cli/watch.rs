@@ -93,7 +93,7 @@ pub async fn until_it_rests(
             Ok((view, news)) => {
                 misses = 0;
                 let at = SystemClock.now();
-                pace.note(at, summary::ended(&view.counts));
+                pace.note(at, view.counts.ended());
                 progress.failures(&news, at)?;
                 progress.show(&view, &pace, at)?;
                 if rests(&view) {
@@ -214,7 +214,7 @@ impl Progress {
             0 => String::new(),
             wave => format!(", wave {wave} of {}", rollout.waves.max(wave)),
         };
-        let state = summary::state_text(rollout.state);
+        let state = rollout.state.in_words();
         let why = rollout.why.as_deref().map(|why| format!(": {}", plain(why))).unwrap_or_default();
         // What is stopped or ended goes nowhere, however fast it went.
         let goes = matches!(rollout.state, RolloutWord::Running | RolloutWord::Planning);
@@ -234,7 +234,7 @@ impl Progress {
                     *shown = rollout.wave;
                 }
                 bar.set_length(rollout.counts.total);
-                bar.set_position(summary::ended(&rollout.counts));
+                bar.set_position(rollout.counts.ended());
                 bar.set_message(format!("{state}{wave}; {}{speed}{why}", attention(rollout)));
                 bar.tick();
             }
@@ -311,12 +311,7 @@ impl Progress {
 
 /// One failure in a line: what, where, why, and who has to act.
 fn failure_text(refresh: &RefreshView) -> String {
-    let what = match refresh.state {
-        RefreshWord::TimedOut => "timed out",
-        RefreshWord::HandedOver => "handed over",
-        _ => "failed",
-    };
-    let mut text = format!("{what}: {}", refresh.application_id);
+    let mut text = format!("{}: {}", refresh.state.in_words(), refresh.application_id);
     if let Some(error) = &refresh.error {
         let message = shortened(&plain(&error.message), MESSAGE_LENGTH);
         text.push_str(&format!(": {}: {message} ({})", error.code, advice::who(error.actor)));

@@ -8,13 +8,8 @@
 use tracing::info;
 
 use super::{Engine, EngineError};
-use crate::rollout::{Deployment, DeploymentKey, Event, Evidence, Refresh, RefreshState, Version};
-use crate::store::{PageRequest, Versioned};
-
-/// How many of the newest rollouts are looked through for what was handed over.
-const MOST: usize = 1_000;
-/// How many of them are read at once.
-const PAGE: usize = 100;
+use crate::rollout::{Deployment, DeploymentKey, Event, Evidence, Refresh, RefreshState, Rollout, Version};
+use crate::store::Versioned;
 
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -87,27 +82,10 @@ impl Engine {
         deployment: &Deployment,
         version: Option<Version>,
     ) -> Result<Option<Versioned<Refresh>>, EngineError> {
-        let Some(plan) = &deployment.plan else { return Ok(None) };
-        let mut page = PageRequest { continuation: None, top: PAGE };
-        for _ in 0..MOST / PAGE {
-            let rollouts = self.store.rollouts(&page).await?;
-            let meant = rollouts.items.iter().filter(|rollout| {
-                rollout.publish.plan == *plan && version.is_none_or(|version| rollout.publish.version == version)
-            });
-            for rollout in meant {
-                let refresh = self.store.refresh(rollout.id, &deployment.key).await?;
-                if let Some(refresh) =
-                    refresh.filter(|refresh| is_handed_over(&refresh.value) || was_run(&refresh.value))
-                {
-                    return Ok(Some(refresh));
-                }
-            }
-            page.continuation = rollouts.next;
-            if page.continuation.is_none() {
-                break;
-            }
-        }
-        Ok(None)
+        let is_rollout = |rollout: &Rollout| version.is_none_or(|version| rollout.publish.version == version);
+        let was_handed_over = |refresh: &Refresh| is_handed_over(refresh) || was_run(refresh);
+        let found = self.newest_refresh(deployment, is_rollout, was_handed_over).await?;
+        Ok(found.map(|(_, refresh)| refresh))
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{Engine, EngineError};
 use crate::rollout::joining::{Hosting, Joiner, Joining};
-use crate::rollout::{Audience, Event, Plan, Refresh, Rollout, RolloutId};
+use crate::rollout::{Audience, Event, Plan, Refresh, Rollout, RolloutId, counted};
 use crate::store::document::{self, Document};
 use crate::store::{PageRequest, Versioned};
 
@@ -158,7 +158,7 @@ impl Engine {
         }
         self.apply_to_all(&rejoined, &Event::Rejoin).await?;
         let (id, count) = (host.id, joined.len() + rejoined.len());
-        info!(rollout.id = %id, deployments = count, "Rollout {id} takes in {count} deployments that came late");
+        info!(rollout.id = %id, deployments = count, "Rollout {id} takes in {}, late", counted(count as u64, "deployment"));
         self.go_on_with_joiners(id).await?;
         Ok(count as u64)
     }

@@ -4,13 +4,13 @@
 use tracing::{info, warn};
 
 use super::{Engine, EngineError, refresh_message};
-use crate::rollout::OfferPublish;
 use crate::rollout::eligibility::{Circle, Eligibility};
 use crate::rollout::strategy::Canaries;
 use crate::rollout::{
     ApplicationId, Audience, Deployment, Event, Next, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally,
     Timestamp,
 };
+use crate::rollout::{OfferPublish, counted};
 use crate::store::{PageRequest, Versioned};
 
 /// How many deployments one planning message looks at.
@@ -56,7 +56,7 @@ impl Engine {
             let crate::store::Saved::Stored(etag) = self.save_rollout(&mut rollout).await? else { return Ok(()) };
             rollout.etag = Some(etag);
             if has_begun {
-                info!(rollout.id = %id, rollout.state = "running", deployments = whole, "Rollout {id} begins with {whole} deployments");
+                info!(rollout.id = %id, rollout.state = "running", deployments = whole, "Rollout {id} begins with {}", counted(whole, "deployment"));
             } else {
                 let why = rollout.value.state.why().unwrap_or_default();
                 let state = rollout.value.state.name();

@@ -9,13 +9,10 @@ use super::{Engine, EngineError};
 use crate::queue::{Message, Outgoing};
 use crate::rollout::joining::Joiner;
 use crate::rollout::{
-    ApplicationId, Deployment, DeploymentKey, HandOver, Hold, MaintenanceWindow, Plan, Refresh, Rollout, Timestamp,
-    Version, WantedVersion,
+    ApplicationId, Deployment, DeploymentKey, HandOver, Hold, MaintenanceWindow, Plan, Refresh, Timestamp, Version,
+    WantedVersion,
 };
 use crate::store::{PageRequest, Versioned, document};
-
-/// How many rollouts are looked through for the latest refresh of a deployment.
-const LOOKED_THROUGH: usize = 100;
 
 /// What ARM notified us of (contracts/arm.md §3.1), already parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -287,20 +284,6 @@ impl Engine {
             }
         }
         Ok(plans)
-    }
-
-    /// The refresh of a deployment in the newest rollout that has one, with that rollout; looked for in the newest
-    /// hundred rollouts of all plans.
-    pub async fn latest_refresh(&self, deployment: &Deployment) -> Result<Option<(Rollout, Refresh)>, EngineError> {
-        let newest = self.store.rollouts(&PageRequest { continuation: None, top: LOOKED_THROUGH }).await?;
-        for rollout in newest.items {
-            if Some(&rollout.publish.plan) == deployment.plan.as_ref()
-                && let Some(refresh) = self.store.refresh(rollout.id, &deployment.key).await?
-            {
-                return Ok(Some((rollout, refresh.value)));
-            }
-        }
-        Ok(None)
     }
 
     /// The version that the deployments of a plan should have, if any was named yet.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Engine, EngineError};
 use crate::access::gdap::partner;
 use crate::access::gdap::{Gdap, GdapError};
-use crate::rollout::Timestamp;
+use crate::rollout::{Timestamp, counted};
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
 
@@ -165,7 +165,7 @@ impl Engine {
     async fn lament(&self, gdap: &Gdap, failure: &GdapError, now: Timestamp) {
         let minted_at = gdap.broker().vault().read().await.ok().flatten().and_then(|stored| stored.minted_at);
         let days = minted_at.map(|at| (now - at).num_seconds() / DAY);
-        let age = days.map(|days| format!(" and is {days} days old")).unwrap_or_default();
+        let age = days.map(|days| format!(" and is {} old", counted(days.unsigned_abs(), "day"))).unwrap_or_default();
         let is_grave = matches!(failure, GdapError::SignInAgain { .. } | GdapError::Misconfigured { .. });
         if is_grave || days.is_some_and(|days| days >= WORRYING.1) {
             error!("The GDAP refresh token could not be renewed{age}; it ends after 90 days: {failure}");

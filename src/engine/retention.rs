@@ -1,5 +1,5 @@
 //! Retention: what is older than `RETENTION_DAYS` goes, a bounded piece at a time, so that no tick is held up: ended
-//! rollouts with their refreshes, courses and changes, claims, the audit list, and what throttles and queues remember.
+//! rollouts with their refreshes, courses and changes, claims, the audit list, and what throttles, queues and ended sessions remember.
 //! A deployment's last success is kept with the deployment, and stays.
 
 use std::sync::PoisonError;
@@ -73,6 +73,7 @@ impl Engine {
         let before = now - self.config.retention;
         let mut is_done = self.forget_rollouts(before).await?;
         is_done &= self.forget_audit(&mut round, day_of(before)).await?;
+        is_done &= self.forget_signed_out(PAGE).await?;
         if round.facts_on < today {
             self.store.forget_facts(before, now - THROTTLES, PAGE).await?;
             round.facts_on = today;

@@ -96,7 +96,7 @@ impl Engine {
         // First, so that what goes on finds none. Should this die here, each refresh's next look finds the gate open.
         document::remove(self.store(), &known).await?;
         let opened = self.open_gates(|gate| *gate == Gate::SignIn).await?;
-        info!("GDAP works again; {opened} refreshes go on");
+        info!("GDAP works again; refreshes that go on: {opened}");
         self.resume_consents().await.map(|_| ())
     }
 }

@@ -11,7 +11,7 @@ use crate::metrics;
 use crate::rollout::failure::unsupported_action;
 use crate::rollout::{
     Audience, Event, OfferPublish, Purpose, RefreshState, Review, Rollout, RolloutId, RolloutState, Standing,
-    Timestamp, WantedVersion,
+    Timestamp, WantedVersion, counted,
 };
 use crate::store::{PageRequest, Versioned, document};
 
@@ -50,7 +50,7 @@ impl Engine {
     async fn find_forgotten(&self) -> Result<(), EngineError> {
         let forgotten = self.store.wake_forgotten(self.now()).await?;
         if forgotten > 0 {
-            warn!("{forgotten} records were overdue for long and are looked at again");
+            warn!("Looked at again, since overdue for long: {}", counted(forgotten as u64, "record"));
         }
         Ok(())
     }
@@ -377,7 +377,7 @@ impl Engine {
 fn why(rollout: &Rollout) -> String {
     match (rollout.state.why(), rollout.changed) {
         (Some(why), _) => format!(": {why}"),
-        (None, Some(changed)) => format!(": {changed} deployments had another version before"),
+        (None, Some(changed)) => format!(": {} had another version before", counted(changed, "deployment")),
         (None, None) => String::new(),
     }
 }

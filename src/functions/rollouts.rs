@@ -20,16 +20,20 @@ use crate::engine::EngineError;
 use crate::engine::audit::Act;
 use crate::engine::commands::CommandError;
 use crate::rollout::{Command, OfferPublish, Rollout, RolloutId};
+use crate::store::PageRequest;
 
 /// How many rollouts of a list are counted at once; in Azure each is sixteen requests.
 const COUNTED_AT_ONCE: usize = 8;
+/// How many rollouts a page has at most, whatever `top` allows: each of them is counted.
+const MOST: usize = 100;
 
-/// `GET /api/rollouts`, the newest first.
+/// `GET /api/rollouts`, the newest first; at most [`MOST`] of them a page.
 pub async fn list(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<RolloutView>>, Problem> {
-    let page = app.engine.store().rollouts(&query.page_request()?).await?;
+    let request = query.page_request()?;
+    let page = app.engine.store().rollouts(&PageRequest { top: request.top.min(MOST), ..request }).await?;
     let held_by = held_by(&app).await?;
     let mut value = Vec::with_capacity(page.items.len());
     for rollouts in page.items.chunks(COUNTED_AT_ONCE) {

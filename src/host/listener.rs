@@ -21,6 +21,8 @@ use super::{
     stopping::Stopping,
 };
 use crate::queue::{Delivery, LockToken, Queue};
+use crate::rollout::counted;
+use crate::rollout::counted::were;
 
 /// The most that are asked for in one go.
 const MOST_RECEIVED: usize = 256;
@@ -236,10 +238,17 @@ async fn settle(queue: Arc<dyn Queue>, name: String, mut finished: mpsc::Unbound
                 Ok(held) => {
                     let lost = held.iter().filter(|held| !**held).count();
                     if lost > 0 {
-                        tracing::warn!(lost, "{lost} messages of queue {name} were completed too late and come again");
+                        tracing::warn!(
+                            lost,
+                            "{} of queue {name} {} completed too late: what was lost comes again",
+                            counted(lost as u64, "message"),
+                            were(lost as u64)
+                        );
                     }
                 }
-                Err(error) => tracing::warn!(%error, "{} messages come again: {error}", done.len()),
+                Err(error) => {
+                    tracing::warn!(%error, "What was not completed comes again, {}: {error}", counted(done.len() as u64, "message"));
+                }
             }
         }
         for lock in failed {

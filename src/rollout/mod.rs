@@ -9,6 +9,7 @@
 pub mod advice;
 pub mod answer;
 pub mod changes;
+pub mod counted;
 pub mod course;
 pub mod deployment;
 pub mod difference;
@@ -38,6 +39,7 @@ pub mod ways;
 
 pub use answer::{Monitor, Operation, PollAnswer, PollingUrl, ReadAnswer, SubmitAnswer};
 pub use changes::Changes;
+pub use counted::counted;
 pub use course::Course;
 pub use deployment::{Applied, Deployment, PastRefresh, PastResult, Readiness};
 pub use difference::Difference;

@@ -131,6 +131,8 @@ async fn the_dashboard_shows_the_command_and_the_one_that_reads_the_result() {
         "aria-label=\"Result for PowerShell\"",
         "Azure-AsyncOperation",
         "up to 15 minutes",
+        "AuthorizationFailed</code> <span class=\"times\">1 deployment, handed over</span>",
+        "send the customer the command",
     ] {
         assert!(page.contains(part), "it lacks {part}");
     }

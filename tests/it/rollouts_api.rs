@@ -4,6 +4,7 @@ mod audience;
 mod once;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::faults::{Fault, Faults, FaultyQueue, FaultyStore};
-use crate::world::{Options, World, application, one_wave, publish, send};
+use crate::world::{Options, World, add_rollouts, application, one_wave, publish, send};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -58,6 +59,28 @@ async fn rollouts_are_listed_newest_first_page_by_page() {
     }
     assert_eq!(found, made);
     assert_eq!(world.get("/api/rollouts").await.get("nextLink"), None);
+}
+
+#[tokio::test]
+async fn a_page_of_rollouts_counts_a_hundred_at_most_whatever_is_asked_for() {
+    let world = World::new().await;
+    let id = world.publish(json!({})).await;
+    add_rollouts(&world, id, 249, |_| ()).await;
+    let faults = Faults::none();
+    let router = world.handler(FaultyStore::over(&world.store, &faults), Arc::clone(&world.queue));
+    let (mut next, mut sizes) = (Some("/api/rollouts?top=1000".to_owned()), Vec::new());
+    while let Some(link) = next {
+        let before = faults.calls();
+        let (status, body) = send(&router, Request::get(&link).body(Body::empty()).unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let page: Value = serde_json::from_str(&body).unwrap();
+        sizes.push(page["value"].as_array().unwrap().len());
+        assert!(faults.calls() - before <= 105, "{link} read {} times", faults.calls() - before);
+        next = page["nextLink"].as_str().map(str::to_owned);
+    }
+    assert_eq!(sizes, [100, 100, 50]);
+    let (status, problem) = ask(&world, "GET", "/api/rollouts?top=1001").await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (StatusCode::BAD_REQUEST, &json!("top")));
 }
 
 #[tokio::test]

@@ -26,9 +26,9 @@ use permafresh::queue::Queue;
 use permafresh::queue::embedded::{EmbeddedQueue, EmbeddedQueueConfig};
 use permafresh::rollout::jit::JitSetup;
 use permafresh::rollout::submission::States;
-use permafresh::rollout::{ApplicationId, Policy, RolloutId, Timestamp, Way};
-use permafresh::store::Store;
+use permafresh::rollout::{ApplicationId, Policy, Rollout, RolloutId, Timestamp, Way};
 use permafresh::store::sqlite::SqliteStore;
+use permafresh::store::{Store, Versioned};
 use permafresh::webhook::Webhook;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -389,6 +389,18 @@ pub fn application(number: usize) -> ApplicationId {
 /// Everything in one wave, to keep a test short.
 pub fn one_wave() -> Value {
     json!({"canaries": 0, "waves": ["100%"], "maxFailures": "100%"})
+}
+
+/// Stores so many rollouts like one of the world, each changed and a second younger than the one before.
+pub async fn add_rollouts(world: &World, like: RolloutId, count: u64, change: impl Fn(&mut Rollout)) {
+    let known = world.store.rollout(like).await.unwrap().unwrap().value;
+    for number in 1..=count {
+        let mut rollout = known.clone();
+        rollout.id = format!("01990000-0000-7000-8000-{number:012}").parse().unwrap();
+        rollout.created_at += Duration::from_secs(number);
+        change(&mut rollout);
+        assert!(world.store.save_rollout(&Versioned::new(rollout)).await.unwrap().is_stored());
+    }
 }
 
 pub async fn send(router: &Router, request: Request<Body>) -> (StatusCode, String) {

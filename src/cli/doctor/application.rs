@@ -7,10 +7,9 @@ use super::check::{Check, Finding, Outcome, Verdict};
 use super::parts::{arm, said};
 use crate::access::claims::Claims;
 use crate::arm::{ArmClient, Looked};
-use crate::cli::plain_text::counted;
 use crate::lighthouse::coverage::{Caller, Coverage, Scope, judge, roles_of};
 use crate::lighthouse::role::{REFRESH, Role};
-use crate::rollout::{ApplicationId, ReadAnswer};
+use crate::rollout::{ApplicationId, ReadAnswer, counted};
 
 const APPLICATION: &str = "the application";
 const ROLES: &str = "roles on the application";

@@ -23,8 +23,8 @@ use super::output::{print, print_json};
 use super::plain_text::plain;
 use super::wiring;
 use crate::clock::{Clock, SystemClock};
-use crate::rollout::ApplicationId;
 use crate::rollout::resource_id::is_guid;
+use crate::rollout::{ApplicationId, counted};
 use crate::settings::{self, Settings};
 
 const HELP: &str = "\
@@ -136,6 +136,6 @@ fn in_words(findings: &[Finding], counts: Counts) -> String {
         }
     }
     let Counts { ok, notes, warnings, failed } = counts;
-    let said = |count: usize, noun: &str| super::plain_text::counted(count as u64, noun);
+    let said = |count: usize, noun: &str| counted(count as u64, noun);
     text + &format!("\n{ok} ok, {}, {}, {failed} failed\n", said(notes, "note"), said(warnings, "warning"))
 }

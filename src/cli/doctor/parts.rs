@@ -13,13 +13,12 @@ use crate::access::gdap::Standstill;
 use crate::access::gdap::vault::{LIFETIME, VaultError};
 use crate::arm::access_control::{FAR, NEAR};
 use crate::arm::{ArmClient, Looked};
-use crate::cli::plain_text::counted;
 use crate::cli::wiring::{self, parts};
 use crate::engine::standstill::{self, GdapStandstill};
 use crate::lighthouse::role::{APPLICATION_OPERATOR, REFRESH};
 use crate::queue::QueueError;
-use crate::rollout::RemoteError;
 use crate::rollout::lint::Provider;
+use crate::rollout::{RemoteError, counted};
 use crate::settings::{Credential, FederatedApp, StateStore};
 use crate::store::document::{self, Document};
 use crate::store::{Store, StoreError, Versioned};
@@ -321,10 +320,14 @@ async fn vault(patient: &Patient) -> Verdict {
         Ok(None) => Verdict::failed("there is none: nobody has signed in yet", sign_in),
         Ok(Some(stored)) => match stored.minted_at.map(|at| patient.clock.now() - at) {
             Some(age) if age.to_std().is_ok_and(|age| age > OLD) => Verdict::warning(
-                format!("it is {} days old, and lasts {}", age.num_days(), LIFETIME.as_secs() / 86_400),
+                format!(
+                    "it is {} old, and lasts {}",
+                    counted(age.num_days().unsigned_abs(), "day"),
+                    LIFETIME.as_secs() / 86_400
+                ),
                 format!("look at RenewTokens, which fails or does not run; else {sign_in}"),
             ),
-            Some(age) => Verdict::ok(format!("it is there, and {} days old", age.num_days())),
+            Some(age) => Verdict::ok(format!("it is there, and {} old", counted(age.num_days().unsigned_abs(), "day"))),
             None => Verdict::ok("it is there; nobody has noted when it was minted"),
         },
         Err(VaultError::Unavailable { reason, .. }) => Verdict::failed(reason, "look at KEY_VAULT_URL and the network"),

@@ -11,10 +11,11 @@ use crate::access::gdap::Gdap;
 use crate::access::gdap::scopes::{Finding, Grant, grants};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
-use crate::cli::plain_text::{counted, plain, table};
+use crate::cli::plain_text::{plain, table};
 use crate::engine::Engine;
 use crate::engine::consents::{ConsentState, CustomerConsent};
 use crate::engine::renewal::TokenRenewal;
+use crate::rollout::counted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,7 +120,7 @@ pub async fn run(args: &ConsentArgs, engine: &Engine, gdap: &Gdap) -> Result<Exi
         step?;
         done += 1;
         if done % 100 == 0 {
-            say(&format!("{done} of {} customers", todo.len()));
+            say(&format!("{done} of {}", counted(todo.len() as u64, "customer")));
         }
     }
     drop(steps);
@@ -231,7 +232,10 @@ pub async fn status(args: &StatusArgs, engine: &Engine, gdap: &Gdap) -> Result<E
         None => say("nobody has signed in yet: run `permafresh gdap sign-in`"),
         Some(stored) => {
             let days = stored.minted_at.map(|at| (engine.now() - at).num_days());
-            let age = days.map_or_else(|| "of unknown age".to_owned(), |days| format!("{days} days old"));
+            let age = days.map_or_else(
+                || "of unknown age".to_owned(),
+                |days| format!("{} old", counted(days.unsigned_abs(), "day")),
+            );
             say(&format!("the refresh token is {age}; it ends 90 days after it was last renewed"));
         }
     }

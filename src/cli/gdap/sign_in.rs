@@ -20,8 +20,8 @@ use crate::access::gdap::sign_in::{SignIn, SignInError, scope};
 use crate::access::gdap::{Gdap, GdapError};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print_json, say};
-use crate::cli::plain_text::counted;
 use crate::engine::Engine;
+use crate::rollout::counted;
 
 const NOTES: &str = "\
 The app registration needs the redirect URI http://localhost under \"Mobile and desktop

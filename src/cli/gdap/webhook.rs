@@ -11,7 +11,8 @@ use crate::access::gdap::Gdap;
 use crate::access::gdap::registration::{Needed, Registration, Trial};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
-use crate::cli::plain_text::{counted, plain};
+use crate::cli::plain_text::plain;
+use crate::rollout::counted;
 
 /// How long to wait between two looks at a trial.
 const GAP: Duration = Duration::from_secs(2);

@@ -15,12 +15,12 @@ use crate::arm::{ArmClient, Looked};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::local::local_settings;
 use crate::cli::output::{print, print_json, say};
-use crate::cli::plain_text::{counted, plain};
+use crate::cli::plain_text::plain;
 use crate::cli::wiring;
 use crate::clock::SystemClock;
 use crate::lighthouse::coverage::{Assignment, Caller, Coverage, Report, Scope, judge, roles_of};
 use crate::lighthouse::role::{LIST_OF, Role};
-use crate::rollout::RemoteError;
+use crate::rollout::{RemoteError, counted};
 use crate::settings::{self, Settings};
 
 const EXAMPLES: &str = "\

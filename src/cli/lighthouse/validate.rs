@@ -14,11 +14,12 @@ use serde::Serialize;
 use super::guid;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print, print_json, say};
-use crate::cli::plain_text::{counted, plain};
+use crate::cli::plain_text::plain;
 use crate::lighthouse::document::LARGEST;
 use crate::lighthouse::principal::Principals;
 use crate::lighthouse::role::Roles;
 use crate::lighthouse::{Batch, Cloud, Context, Document, Finding, Severity, judge};
+use crate::rollout::counted;
 
 const EXAMPLES: &str = "\
 A parameter file belongs to the template of its own name (x.json, x.parameters.json), else to the

@@ -266,7 +266,7 @@ impl Engine {
         let waits = |gate: &Gate| matches!(gate, Gate::Consent { tenant_id } if tenant_id.eq_ignore_ascii_case(tenant));
         let opened = self.open_gates(waits).await?;
         if opened > 0 {
-            info!(tenant.id = %tenant, "{opened} refreshes go on, since tenant {tenant} lets us in");
+            info!(tenant.id = %tenant, "Tenant {tenant} lets us in; refreshes that go on: {opened}");
         }
         Ok(opened)
     }

@@ -19,7 +19,7 @@ use crate::arm::ListEnd;
 use crate::arm::inventory::Subscription;
 use crate::queue::{Message, Outgoing};
 use crate::rollout::sighting::Discovery;
-use crate::rollout::{ApplicationId, RemoteError, RetryPolicy, Timestamp};
+use crate::rollout::{ApplicationId, RemoteError, RetryPolicy, Timestamp, counted};
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
 
@@ -371,7 +371,7 @@ impl Engine {
         let SyncCounts { found, new, back, changed, missing, .. } = run.value.counts;
         info!(
             sync.id = %id, found, new, back, changed, missing,
-            "Sync {id} has ended: {found} deployments found, {new} new, {back} back, {changed} changed, {missing} missing"
+            "Sync {id} has ended: {} found, {new} new, {back} back, {changed} changed, {missing} missing", counted(found, "deployment")
         );
         self.remove_shares(id).await
     }
@@ -425,7 +425,7 @@ impl Engine {
         };
         run.links.push(hash_of(&link));
         if page.unreadable > 0 {
-            run.complain(format!("{} subscriptions could not be read", page.unreadable));
+            run.complain(format!("{} could not be read", counted(page.unreadable as u64, "subscription")));
         }
         for part in page.subscriptions.chunks(SHARE) {
             self.file_share(run, part).await?;

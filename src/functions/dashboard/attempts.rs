@@ -1,6 +1,10 @@
-//! How often a key may be tried: a few times a minute from one address, and not much oftener from all together.
+//! How often a wrong key may be tried: a few times a minute from one address, and from all together not much oftener than
+//! there are addresses.
 //!
-//! Kept by this process alone, so several instances allow several times as much; against a long random key that is nothing.
+//! Whoever is over the limit is refused whatever they present: were a right key let through, the limit would slow nobody down
+//! who guesses. But wrong keys from elsewhere keep nobody out: an address that has sent none in this minute has one try left,
+//! however many others have sent. Kept by this process alone, so several instances allow several times as much; against a long
+//! random key that is nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +14,12 @@ use crate::rollout::Timestamp;
 
 /// Wrong keys from one address within [`WINDOW`].
 pub const FROM_ONE: u32 = 10;
-/// Wrong keys from everybody within [`WINDOW`].
+/// Wrong keys from everybody within [`WINDOW`], from when on each address has one try.
 pub const FROM_ALL: u32 = 100;
 /// After how long wrong keys are forgotten.
 pub const WINDOW: Duration = Duration::from_secs(60);
+/// How many addresses are remembered; were there more, nobody else would get in, and nobody's guesses either.
+pub const ADDRESSES: usize = 20_000;
 
 /// The wrong keys of the current window.
 #[derive(Default)]
@@ -37,7 +43,11 @@ impl Attempts {
             return Ok(());
         };
         let of_address = window.by_address.get(address).copied().unwrap_or_default();
-        if of_address >= FROM_ONE || window.all >= FROM_ALL {
+        let allowed = match of_address {
+            0 => window.by_address.len() < ADDRESSES,
+            some => some < FROM_ONE && window.all < FROM_ALL,
+        };
+        if !allowed {
             return Err((end - now).num_seconds().unsigned_abs().max(1));
         }
         window.all += 1;
@@ -49,8 +59,9 @@ impl Attempts {
     pub fn give_back(&self, address: &str) {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         window.all = window.all.saturating_sub(1);
-        if let Some(of_address) = window.by_address.get_mut(address) {
-            *of_address = of_address.saturating_sub(1);
+        match window.by_address.get_mut(address) {
+            Some(of_address) if *of_address > 1 => *of_address -= 1,
+            _ => _ = window.by_address.remove(address),
         }
     }
 }
@@ -72,13 +83,23 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_together_are_limited_too_and_right_keys_do_not_count() {
+    fn wrong_keys_from_everywhere_leave_each_new_address_one_try() {
         let (attempts, now) = (Attempts::default(), Timestamp::from_timestamp(1_000, 0).unwrap());
         for number in 0..FROM_ALL {
-            assert_eq!(attempts.take(&number.to_string(), now), Ok(()));
+            assert_eq!(attempts.take(&(number / 2).to_string(), now), Ok(()));
         }
-        assert_eq!(attempts.take("another", now), Err(60));
-        attempts.give_back("7");
+        assert_eq!(attempts.take("7", now), Err(60), "it has sent wrong ones");
         assert_eq!(attempts.take("another", now), Ok(()));
+        assert_eq!(attempts.take("another", now), Err(60));
+        attempts.give_back("another");
+        assert_eq!(attempts.take("another", now), Ok(()), "a right key is no attempt");
+        assert_eq!(attempts.take("7", now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn what_is_remembered_of_addresses_is_bounded() {
+        let (attempts, now) = (Attempts::default(), Timestamp::from_timestamp(1_000, 0).unwrap());
+        let let_in = (0..2 * ADDRESSES).filter(|number| attempts.take(&number.to_string(), now).is_ok()).count();
+        assert_eq!(let_in, ADDRESSES);
     }
 }

@@ -2,6 +2,7 @@
 //! and the checks that every form passes. Everything below `/api/dashboard` goes through [`admit`]; what is open without
 //! a login is named here and nowhere else.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use axum::Extension;
@@ -16,10 +17,10 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::html::entry;
-use super::session::{LIFE, Sessions};
-use super::{Access, HOME, attempts::Attempts};
+use super::session::{LIFE, Session, Sessions};
+use super::{Access, HOME};
 use crate::functions::App;
-use crate::functions::wire::principal;
+use crate::functions::wire::{Reason, principal};
 
 /// The largest form.
 const FORM_LIMIT: usize = 16 * 1024;
@@ -41,8 +42,15 @@ pub struct Visitor {
     pub who: String,
     /// What every form carries.
     pub token: String,
+    /// The session, where it is ours.
+    session: Option<Session>,
+}
+
+impl Visitor {
     /// Whether the session is ours, so that it can be ended here.
-    pub can_leave: bool,
+    pub fn can_leave(&self) -> bool {
+        self.session.is_some()
+    }
 }
 
 /// The fields of a form whose token was right.
@@ -115,7 +123,14 @@ pub async fn admit(Extension(app): Extension<Arc<App>>, request: Request, next: 
     let session = match access {
         Access::Key { sessions, .. } | Access::EasyAuth { sessions: Some((_, sessions)), .. } => {
             let cookie = cookie(request.headers(), &outside.cookie("session"));
-            cookie.and_then(|cookie| sessions.known(cookie, now)).map(|session| (sessions, session))
+            match cookie.and_then(|cookie| sessions.known(cookie, now)) {
+                Some(session) => match app.engine.is_signed_out(session.id(), session.ends_at).await {
+                    Ok(false) => Some((sessions, session)),
+                    Ok(true) => None,
+                    Err(error) => return entry::failed(Reason(error.to_string())).into_response(),
+                },
+                None => None,
+            }
         }
         _ => None,
     };
@@ -123,13 +138,14 @@ pub async fn admit(Extension(app): Extension<Arc<App>>, request: Request, next: 
     let mut fresh = None;
     let visitor = match (access, session) {
         (_, Some((sessions, session))) => {
-            Visitor { who: "dashboard key".to_owned(), token: sessions.form_token(&session), can_leave: true }
+            let token = sessions.form_token(&session);
+            Visitor { who: "dashboard key".to_owned(), token, session: Some(session) }
         }
         (Access::EasyAuth { .. }, None) if signed_in.is_some() => {
             let who = signed_in.unwrap_or_default();
             let token = cookie(request.headers(), &outside.cookie("form")).filter(|token| is_token(token));
             let token = token.map_or_else(|| fresh.insert(Uuid::new_v4().simple().to_string()).clone(), str::to_owned);
-            Visitor { who, token, can_leave: false }
+            Visitor { who, token, session: None }
         }
         (Access::Off, None) => return entry::not_configured().into_response(),
         (Access::EasyAuth { sessions: None, .. }, None) => return entry::not_signed_in().into_response(),
@@ -185,7 +201,7 @@ pub async fn login(Extension(app): Extension<Arc<App>>, headers: HeaderMap, body
     let form = Form::of(body.get(..FORM_LIMIT).unwrap_or(&body));
     let next = back_to(form.get("next").unwrap_or_default());
     let (now, address) = (app.engine.now(), address(&headers));
-    let attempts: &Attempts = &app.dashboard.attempts;
+    let attempts = &app.dashboard.attempts;
     if let Err(seconds) = attempts.take(&address, now) {
         let why = format!("Too many wrong keys. Try again in {seconds} seconds.");
         let mut response = entry::login(StatusCode::TOO_MANY_REQUESTS, &next, Some(&why)).into_response();
@@ -200,8 +216,18 @@ pub async fn login(Extension(app): Extension<Arc<App>>, headers: HeaderMap, body
     ([(header::SET_COOKIE, cookie)], see_other(&next)).into_response()
 }
 
-/// `POST /api/dashboard/logout`: the browser forgets the session.
-pub async fn logout(headers: HeaderMap) -> Response {
+/// `POST /api/dashboard/logout`: the session counts no more, whoever has its cookie, and the browser forgets it.
+pub async fn logout(
+    Extension(app): Extension<Arc<App>>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(session) = visitor.session
+        && let Err(error) = app.engine.sign_out(session.id(), session.ends_at).await
+    {
+        // The browser keeps the cookie, so that it can be tried again.
+        return entry::failed(Reason(error.to_string())).into_response();
+    }
     let cookie = Outside::of(&headers).set_cookie("session", "", 0);
     ([(header::SET_COOKIE, cookie)], see_other(&format!("{HOME}/login"))).into_response()
 }
@@ -251,7 +277,14 @@ fn address(headers: &HeaderMap) -> String {
     let forwarded = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     let last = forwarded.and_then(|list| list.rsplit(',').next()).unwrap_or_default().trim();
     let without_port = last.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    without_port.map_or(last, |(host, _)| host).chars().take(64).collect()
+    let host = without_port.map_or(last, |(host, _)| host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse::<Ipv6Addr>().map(|address| address.to_canonical()) {
+        // Whoever has one address of a network has all 2^64 of it.
+        Ok(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => host.chars().take(64).collect(),
+    }
 }
 
 fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -336,8 +369,11 @@ mod tests {
         for (forwarded, expected) in [
             ("6.6.6.6, 10.0.0.1:4711", "10.0.0.1"),
             ("10.0.0.1", "10.0.0.1"),
-            ("[2001:db8::1]:4711", "[2001:db8::1]"),
-            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8:0:7:8::1]:4711", "2001:db8:0:7::"),
+            ("2001:db8:0:7::1", "2001:db8:0:7::"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("[::ffff:10.0.0.1]:80", "10.0.0.1"),
+            ("somebody", "somebody"),
         ] {
             assert_eq!(address(&headers(&[("x-forwarded-for", forwarded)])), expected);
         }

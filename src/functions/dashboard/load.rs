@@ -12,11 +12,12 @@ use crate::engine::EngineError;
 use crate::engine::audit::AuditEntry;
 use crate::engine::coverage::Coverage;
 use crate::functions::App;
-use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RolloutView};
+use crate::functions::wire::api::{CommandView, ErrorView, HeldByView, RefreshView, RefreshWord, RolloutView};
 use crate::functions::wire::views;
 use crate::rollout::course::Sample;
 use crate::rollout::{
-    Actor, Deployment, Plan, Refresh, Rollout, RolloutId, RolloutState, Standing, Tally, Timestamp, Version, advice,
+    Actor, Counts, Deployment, Plan, Refresh, RefreshState, Rollout, RolloutId, RolloutState, Standing, Tally,
+    Timestamp, Version, advice,
 };
 use crate::store::{PageRequest, StoreError};
 
@@ -30,23 +31,24 @@ const RECENT: usize = 8;
 const COUNTED_AT_ONCE: usize = 10;
 /// How long a page waits for a count that is not there yet.
 const PATIENCE: Duration = Duration::from_millis(400);
-/// How much longer a count is used than it took to count: counting takes at most a fiftieth of the time.
-const WORTH: u32 = 50;
-
-/// A count as it was made last, and until when it need not be made again.
-pub struct Counted {
-    coverage: Option<Coverage>,
-    until: Timestamp,
-}
-
 /// A plan, the version that its deployments should have, and how many have it.
 pub struct PlanRow {
     /// The plan.
     pub plan: Plan,
     /// The version; none until one was set, or a rollout has passed its canaries.
     pub wanted: Option<Version>,
-    /// How many have it; none while they are being counted.
-    pub coverage: Option<Coverage>,
+    /// How many there are, and have it.
+    pub spread: Spread,
+}
+
+/// How far a plan's wanted version has come.
+pub enum Spread {
+    /// No version is wanted: only how many deployments there are.
+    Registered(u64),
+    /// As it was counted last.
+    Counted(Coverage),
+    /// They are being counted for the first time.
+    BeingCounted,
 }
 
 /// One wave.
@@ -56,7 +58,7 @@ pub struct WaveRow {
     /// Whether it is the canaries.
     pub is_canary: bool,
     /// How many of its refreshes stand where.
-    pub sample: Sample,
+    pub counts: Counts,
     /// How many deployments the strategy wants in it; none for the last, which takes whoever is left.
     pub planned: Option<u64>,
 }
@@ -81,6 +83,8 @@ pub struct Standings {
 pub struct Group {
     /// Who has to act.
     pub actor: Actor,
+    /// Whether the customer has the command, and it is their turn.
+    pub is_handed_over: bool,
     /// The error's code.
     pub code: String,
     /// The message of one of them.
@@ -127,7 +131,7 @@ pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
             open.push((standings, failures));
         }
     }
-    let views = counted(app, &recent).await?;
+    let views = recent_views(app, &recent, &open).await?;
     let mut left: Vec<(RolloutView, Failures)> = Vec::new();
     let mut seen: Vec<Plan> = open.iter().map(|(standings, _)| plan_of(&standings.view)).collect();
     for view in &views {
@@ -145,15 +149,27 @@ pub async fn overview(app: &Arc<App>) -> Result<Overview, EngineError> {
     }
     let mut rows = Vec::new();
     for (plan, wanted) in plans {
-        let coverage = match wanted {
-            Some(version) => coverage(app, &plan, version).await?,
-            None => Some(Coverage { deployments: store.count_deployments(&plan).await?, have: 0 }),
+        let spread = match wanted {
+            Some(version) => coverage(app, &plan, version).await?.map_or(Spread::BeingCounted, Spread::Counted),
+            None => Spread::Registered(store.count_deployments(&plan).await?),
         };
-        rows.push(PlanRow { plan, wanted, coverage });
+        rows.push(PlanRow { plan, wanted, spread });
     }
     let held_by = app.engine.held_by().await?.into_iter().map(views::held_by).collect();
     let dead_letters = dead_letters(app).await?;
     Ok(Overview { held_by, plans: rows, open, left, recent: views, dead_letters })
+}
+
+/// The last rollouts with their counts: those under way as they were counted already, so that a page never has two figures.
+async fn recent_views(
+    app: &App,
+    recent: &[Rollout],
+    open: &[(Standings, Failures)],
+) -> Result<Vec<RolloutView>, StoreError> {
+    let known = |id: RolloutId| open.iter().map(|(standings, _)| &standings.view).find(|view| view.id == id);
+    let uncounted: Vec<_> = recent.iter().filter(|rollout| known(rollout.id).is_none()).cloned().collect();
+    let mut counted = counted(app, &uncounted).await?.into_iter();
+    Ok(recent.iter().filter_map(|rollout| known(rollout.id).cloned().or_else(|| counted.next())).collect())
 }
 
 fn plan_of(view: &RolloutView) -> Plan {
@@ -161,38 +177,44 @@ fn plan_of(view: &RolloutView) -> Plan {
 }
 
 /// How many deployments have a version: as it was counted last, while that is worth something. Counting goes on behind the
-/// page where it takes long.
+/// page where it takes long, once in this process however many look.
 async fn coverage(app: &Arc<App>, plan: &Plan, version: Version) -> Result<Option<Coverage>, EngineError> {
-    let name = (plan.clone(), version);
-    let now = app.engine.now();
-    {
-        let mut counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = counted.get(&name).filter(|known| known.until > now) {
-            return Ok(known.coverage);
-        }
-        let coverage = counted.get(&name).and_then(|known| known.coverage);
-        // Whoever comes meanwhile makes do with what there is.
-        counted.insert(name.clone(), Counted { coverage, until: now + Duration::from_secs(60) });
+    let known = app.engine.coverage(plan, version).await?;
+    if known.as_ref().is_some_and(|known| known.good_until > app.engine.now()) {
+        return Ok(known);
     }
+    let Some(turn) = Turn::take(app, plan) else { return Ok(known) };
     let counting = tokio::spawn({
-        let (app, name) = (Arc::clone(app), name.clone());
+        let (app, plan) = (Arc::clone(app), plan.clone());
         async move {
-            let result = app.engine.coverage(&name.0, name.1).await;
-            let ended = app.engine.now();
-            let took = (ended - now).to_std().unwrap_or_default();
-            let mut counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
-            let coverage = result.as_ref().ok().copied().or_else(|| counted.get(&name)?.coverage);
-            let worth = took.saturating_mul(WORTH).max(Duration::from_secs(1));
-            let until = if result.is_ok() { ended + worth } else { ended };
-            counted.insert(name, Counted { coverage, until });
-            result
+            let _turn = turn;
+            app.engine.count_coverage(&plan, version).await
         }
     });
-    if let Ok(Ok(result)) = tokio::time::timeout(PATIENCE, counting).await {
-        return result.map(Some);
+    match tokio::time::timeout(PATIENCE, counting).await {
+        Ok(Ok(counted)) => counted.map(Some),
+        _ => Ok(known),
     }
-    let counted = app.dashboard.counted.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(counted.get(&name).and_then(|known| known.coverage))
+}
+
+/// The turn to count a plan, which ends when this is dropped.
+struct Turn {
+    app: Arc<App>,
+    plan: Plan,
+}
+
+impl Turn {
+    /// None while somebody else has it.
+    fn take(app: &Arc<App>, plan: &Plan) -> Option<Self> {
+        let mut counting = app.dashboard.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        counting.insert(plan.clone()).then(|| Self { app: Arc::clone(app), plan: plan.clone() })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.app.dashboard.counting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.plan);
+    }
 }
 
 /// Rollouts with their counts, some of them counted at once: each takes several requests to a store in Azure.
@@ -209,12 +231,15 @@ pub async fn counted(app: &App, rollouts: &[Rollout]) -> Result<Vec<RolloutView>
     Ok(views)
 }
 
-/// One rollout; none if there is none.
+/// One rollout as the API shows it; none if there is none.
 pub async fn rollout(app: &App, id: RolloutId) -> Result<Option<Standings>, EngineError> {
-    match app.engine.store().rollout(id).await? {
-        Some(rollout) => Ok(Some(standings(app, &rollout.value).await?)),
-        None => Ok(None),
+    let Some(rollout) = app.engine.store().rollout(id).await? else { return Ok(None) };
+    let mut standings = standings(app, &rollout.value).await?;
+    standings.view.changes = app.engine.changes(id).await?.map(|changes| Box::new(changes.value));
+    if !rollout.value.state.is_ended() {
+        standings.view.held_by = app.engine.held_by().await?.into_iter().map(views::held_by).collect();
     }
+    Ok(Some(standings))
 }
 
 async fn standings(app: &App, rollout: &Rollout) -> Result<Standings, EngineError> {
@@ -248,7 +273,7 @@ fn waves(rollout: &Rollout, tally: &Tally) -> Vec<WaveRow> {
         WaveRow {
             number,
             is_canary: number == 1 && rollout.publish.strategy.has_canaries(),
-            sample: Sample::of(rollout.created_at, &of_wave.counts()),
+            counts: of_wave.counts(),
             planned: planned(usize::try_from(number).unwrap_or(usize::MAX) - 1),
         }
     };
@@ -264,13 +289,15 @@ pub async fn failures(app: &App, view: &RolloutView) -> Result<Failures, EngineE
     let page = PageRequest { continuation: None, top: GROUPED };
     let page = app.engine.store().refreshes(view.id, Some(&Standing::NEEDS_SOMEBODY), &page).await?;
     let seen = u64::try_from(page.items.len()).unwrap_or(u64::MAX);
-    let mut groups: BTreeMap<(usize, String), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(usize, bool, String), Group> = BTreeMap::new();
     for refresh in &page.items {
         let refresh = views::refresh(&refresh.value);
-        let (actor, code, message) = blame(&refresh);
+        let ErrorView { actor, code, message } = blame(&refresh);
+        let is_handed_over = refresh.state == RefreshWord::HandedOver;
         let rank = advice::ORDER.iter().position(|known| *known == actor).unwrap_or(advice::ORDER.len());
-        let group = groups.entry((rank, code.to_lowercase())).or_insert_with(|| Group {
+        let group = groups.entry((rank, !is_handed_over, code.to_lowercase())).or_insert_with(|| Group {
             actor,
+            is_handed_over,
             code,
             message,
             count: 0,
@@ -284,24 +311,13 @@ pub async fn failures(app: &App, view: &RolloutView) -> Result<Failures, EngineE
     Ok(Failures { groups: groups.into_values().collect(), unseen: waiting.saturating_sub(seen) })
 }
 
-fn blame(refresh: &RefreshView) -> (Actor, String, String) {
-    match (refresh.state, &refresh.error) {
-        (RefreshWord::TimedOut, None) => (
-            Actor::Microsoft,
-            "TimedOut".to_owned(),
-            "Azure accepted the refresh, but its operation never ended.".to_owned(),
-        ),
-        (RefreshWord::HandedOver, error) => (
-            Actor::Customer,
-            "HandedOver".to_owned(),
-            error.as_ref().map_or_else(
-                || "Nobody but the customer may refresh it.".to_owned(),
-                |error| format!("{}: {}", error.code, error.message),
-            ),
-        ),
-        (_, Some(error)) => (error.actor, error.code.clone(), error.message.clone()),
-        (_, None) => (Actor::Publisher, "Unknown".to_owned(), "Nothing was said about why.".to_owned()),
-    }
+/// Who has to act, and on what; a failure of which nothing was said is for us to look at.
+fn blame(refresh: &RefreshView) -> ErrorView {
+    refresh.error.clone().unwrap_or_else(|| ErrorView {
+        actor: Actor::Publisher,
+        code: "Unknown".to_owned(),
+        message: "Nothing was said about why.".to_owned(),
+    })
 }
 
 /// How many messages died in the last day, as far as the newest entries of the audit list tell.
@@ -312,12 +328,26 @@ async fn dead_letters(app: &App) -> Result<usize, StoreError> {
     Ok(newest.items.iter().filter(is_recent).count())
 }
 
+/// A refresh of one deployment.
+pub struct Current {
+    /// The rollout that it belongs to; not counted.
+    pub rollout: RolloutView,
+    /// The refresh.
+    pub refresh: RefreshView,
+    /// The command that does the same by hand, where it failed.
+    pub by_hand: Option<CommandView>,
+}
+
 /// What a deployment is going through now; else what somebody has to act on since its latest refresh.
-pub async fn under_way(app: &App, deployment: &Deployment) -> Result<Vec<(RolloutView, RefreshView)>, EngineError> {
+pub async fn under_way(app: &App, deployment: &Deployment) -> Result<Vec<Current>, EngineError> {
     let store = app.engine.store();
     let mut found = Vec::new();
-    let views =
-        |rollout: &Rollout, refresh: &Refresh| (views::rollout(rollout, &Tally::default()), views::refresh(refresh));
+    let views = |rollout: &Rollout, refresh: &Refresh| Current {
+        rollout: views::rollout(rollout, &Tally::default()),
+        refresh: views::refresh(refresh),
+        by_hand: matches!(refresh.state, RefreshState::Failed { .. } | RefreshState::TimedOut { .. })
+            .then(|| views::by_hand(app.engine.by_hand(refresh))),
+    };
     for rollout in store.open_rollouts().await? {
         if let Some(refresh) = store.refresh(rollout.value.id, &deployment.key).await? {
             found.push(views(&rollout.value, &refresh.value));

@@ -15,7 +15,7 @@ mod load;
 mod pages;
 mod session;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use axum::Router;
@@ -26,10 +26,9 @@ use axum::response::Response;
 use axum::routing::{any, get, post};
 
 use self::attempts::Attempts;
-use self::load::Counted;
 use self::session::Sessions;
 use crate::functions::wire::caller::IsVouched;
-use crate::rollout::{Plan, Version};
+use crate::rollout::Plan;
 
 /// Where it is.
 pub const HOME: &str = "/api/dashboard";
@@ -38,7 +37,8 @@ pub const HOME: &str = "/api/dashboard";
 pub struct Dashboard {
     access: Access,
     attempts: Attempts,
-    counted: Mutex<HashMap<(Plan, Version), Counted>>,
+    /// The plans whose deployments are being counted.
+    counting: Mutex<HashSet<Plan>>,
 }
 
 /// Who is let in.
@@ -71,7 +71,7 @@ impl Dashboard {
             (IsVouched::No, Some((key, sessions))) => Access::Key { key, sessions },
             (IsVouched::No, None) => Access::Off,
         };
-        Self { access, attempts: Attempts::default(), counted: Mutex::default() }
+        Self { access, attempts: Attempts::default(), counting: Mutex::default() }
     }
 }
 

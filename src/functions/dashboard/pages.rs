@@ -123,7 +123,11 @@ pub async fn deployment(
 ) -> Result<Response, Refused> {
     let deployment = the_deployment(&app, &key).await?;
     let under_way = load::under_way(&app, &deployment).await?;
-    let page = html::deployment::page(&deployment, &under_way, &query.done, app.engine.now());
+    let wanted = match &deployment.plan {
+        Some(plan) => app.engine.wanted_version(plan).await?,
+        None => None,
+    };
+    let page = html::deployment::page(&deployment, wanted, &under_way, &query.done, app.engine.now());
     Ok(show(&visitor, Nav::Deployments, page))
 }
 

@@ -1,13 +1,15 @@
 //! Sessions of the dashboard: signed, with an end, and kept by nobody but the browser, so that every instance knows them.
 //!
-//! The keys are derived from `DASHBOARD_KEY`: whoever changes it ends every session. Refuses to hold anything else than
-//! when a session ends and what tells it apart from others.
+//! The keys are derived from `DASHBOARD_KEY`: whoever changes it ends every session. One that is ended by its visitor is noted
+//! in the store ([`crate::engine::signed_out`]). Refuses to hold anything else than when a session ends and what tells it
+//! apart from others.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::rollout::Timestamp;
@@ -26,6 +28,15 @@ pub struct Sessions {
 pub struct Session {
     /// What is signed: its end and its own random id.
     body: String,
+    /// When it ends by itself.
+    pub ends_at: Timestamp,
+}
+
+impl Session {
+    /// What tells it apart from others, and lets nobody in.
+    pub fn id(&self) -> String {
+        Sha256::digest(&self.body).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 impl Sessions {
@@ -52,7 +63,8 @@ impl Sessions {
         hmac::verify(&self.sessions, body.as_bytes(), &signature).ok()?;
         let mut parts = body.split('.');
         let ("1", end) = (parts.next()?, parts.next()?.parse::<i64>().ok()?) else { return None };
-        (now.timestamp() < end).then(|| Session { body: body.to_owned() })
+        let ends_at = Timestamp::from_timestamp(end, 0)?;
+        (now < ends_at).then(|| Session { body: body.to_owned(), ends_at })
     }
 
     /// The token that every form of a session carries.
@@ -101,5 +113,8 @@ mod tests {
             cookies.clone().map(|cookie| sessions.form_token(&sessions.known(&cookie, now()).unwrap()));
         assert_ne!(mine, others);
         assert!(!cookies[0].contains(&mine) && sessions.known(&mine, now()).is_none());
+        let [id, others_id] = cookies.clone().map(|cookie| sessions.known(&cookie, now()).unwrap().id());
+        assert_ne!(id, others_id);
+        assert!(!cookies[0].contains(&id));
     }
 }

@@ -13,7 +13,7 @@ use super::api::{DeploymentRow, Problem};
 use super::{cell, problem};
 use crate::engine::registry::Import;
 use crate::rollout::openness::MOST_WINDOWS;
-use crate::rollout::{MaintenanceWindow, Plan};
+use crate::rollout::{MaintenanceWindow, Plan, counted};
 
 /// The most rows of one import: so many rejected ones can still be named in one answer.
 pub const MOST_ROWS: usize = 500_000;
@@ -168,7 +168,7 @@ fn why(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::Deserialize { err, .. } => err.kind().to_string(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("it has {len} fields where the first line has {expected_len}")
+            format!("it has {} where the first line has {expected_len}", counted(*len, "field"))
         }
         csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
         _ => error.to_string(),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::queue::{DeadLetter, Delivery, LockToken};
 use crate::rollout::Timestamp;
+use crate::rollout::counted::times;
 
 /// Why Service Bus itself buries a message.
 const TOO_MANY_DELIVERIES: &str = "MaxDeliveryCountExceeded";
@@ -88,7 +89,7 @@ pub fn dead_letter(answer: &CollectedResponse) -> Result<(DeadLetter, LockToken)
         body: delivery.body,
         delivery_count: deliveries.unwrap_or(delivery.delivery_count),
         reason: match (deliveries, reason, description) {
-            (Some(deliveries), ..) => format!("it was delivered {deliveries} times and never completed"),
+            (Some(deliveries), ..) => format!("it was delivered {} and never completed", times(u64::from(deliveries))),
             (None, Some(reason), Some(description)) => format!("{reason}: {description}"),
             (None, Some(reason), None) => reason,
             (None, None, description) => description.unwrap_or_else(|| "Service Bus gives no reason".to_owned()),

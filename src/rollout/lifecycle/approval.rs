@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Rollout, RolloutState};
 use crate::rollout::lint::Finding;
-use crate::rollout::{Purpose, Timestamp};
+use crate::rollout::{Purpose, Timestamp, counted};
 
 /// What the lint said, and what a person made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,8 +88,9 @@ impl Rollout {
         let ends = self.publish.strategy.wave_ends(whole);
         let done = ends.iter().rev().nth(1).copied().unwrap_or(0);
         let why = format!(
-            "waits for approval: the last wave would bring {version} to the remaining {} of {whole} deployments; approve it, or cancel",
-            whole - done
+            "waits for approval: the last wave would bring {version} to the remaining {} of {}; approve it, or cancel",
+            whole - done,
+            counted(whole, "deployment")
         );
         self.state = RolloutState::Paused { why, on: None };
         self.approval = Approval::Asked;

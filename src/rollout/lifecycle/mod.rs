@@ -9,7 +9,7 @@ mod walk;
 
 use serde::{Deserialize, Serialize};
 
-use super::{News, OfferPublish, RolloutId, Standing, Tally, Timestamp};
+use super::{News, OfferPublish, RolloutId, Standing, Tally, Timestamp, counted};
 
 pub use approval::{Approval, LintNote, Vetting};
 pub use command::{Command, IllegalCommand, Retried};
@@ -208,7 +208,8 @@ impl Rollout {
                     let wanted = self.publish.strategy.canaries.count();
                     let proven = wanted - missing;
                     let why = format!(
-                        "{proven} of {wanted} canaries proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume"
+                        "{proven} of {} proved the version, and {STAND_INS} stand-ins did not change that: look at them, then resume",
+                        counted(wanted, "canary")
                     );
                     Review::PauseForProof { why }
                 }
@@ -272,7 +273,10 @@ impl Rollout {
             let allowed = budget.rounded_down(members);
             let failed = failed.saturating_sub(forgiven);
             (failed > allowed).then(|| {
-                format!("{failed} of {members} refreshes {what} failed, which is more than the {allowed} allowed: look at them, then resume or cancel")
+                format!(
+                    "{failed} of {} {what} failed, which is more than the {allowed} allowed: look at them, then resume or cancel",
+                    counted(members, "refresh")
+                )
             })
         };
         let wave_members = tally.count_in(self.wave, |_| true).max(self.planned_size());

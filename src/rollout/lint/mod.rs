@@ -100,6 +100,16 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// Its word for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// Which rule a finding is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

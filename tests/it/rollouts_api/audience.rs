@@ -124,7 +124,7 @@ async fn after_five_stand_ins_the_rollout_pauses_and_goes_on_when_a_person_says_
     let paused = world.settle(id, HOUR).await;
     assert_eq!((&paused["state"], &paused["wave"]), (&json!("paused"), &json!(1)), "{paused}");
     assert_eq!(paused["counts"]["handedOver"], 6, "{paused}");
-    assert!(paused["why"].as_str().unwrap().contains("0 of 1 canaries"), "{paused}");
+    assert!(paused["why"].as_str().unwrap().contains("0 of 1 canary proved"), "{paused}");
     let (_, resumed) = command(&world, id, "resume").await;
     assert_eq!(resumed["state"], "running", "{resumed}");
     let done = world.settle(id, HOUR).await;

@@ -4,11 +4,13 @@ use maud::{Markup, html};
 
 use super::super::HOME;
 use super::super::lists::Rows;
+use super::super::load::Current;
 use super::super::pages::ListQuery;
 use super::parts;
 use super::{Page, rollout};
-use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView};
-use crate::rollout::{Deployment, JitTerms, PastRefresh, PastResult, Timestamp, WantedVersion, advice};
+use crate::functions::wire::api::RefreshWord;
+use crate::functions::wire::views;
+use crate::rollout::{Deployment, JitTerms, PastRefresh, PastResult, Timestamp, Version, WantedVersion, advice};
 
 /// The registry.
 pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery, now: Timestamp) -> Page {
@@ -60,9 +62,15 @@ pub fn list(rows: &Rows<Deployment>, plans: &[WantedVersion], query: &ListQuery,
 }
 
 /// One deployment.
-pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], done: &str, now: Timestamp) -> Page {
+pub fn page(
+    deployment: &Deployment,
+    wanted: Option<Version>,
+    under_way: &[Current],
+    done: &str,
+    now: Timestamp,
+) -> Page {
     let id = &deployment.application_id;
-    let goes_on = under_way.iter().any(|(view, _)| !view.state.is_ended());
+    let goes_on = under_way.iter().any(|current| !current.rollout.state.is_ended());
     let content = html! {
         nav.crumbs aria-label="Where this is" { a href=(format!("{HOME}/deployments")) { "Deployments" } " › " span aria-current="page" { bdi { (id.name()) } } }
         h1 { bdi { (id.name()) } @if deployment.gone_since.is_some() { " " span.state.neutral { "gone" } } }
@@ -78,7 +86,7 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], d
         @if !under_way.is_empty() {
             section #now .card data-live aria-labelledby="now-title" {
                 h2 #now-title { @if goes_on { "Now" } @else { "Latest refresh" } }
-                @for (view, refresh) in under_way { (current(view, refresh, now)) }
+                @for one in under_way { (current(one, now)) }
             }
         }
         section.card aria-labelledby="history-title" {
@@ -107,11 +115,17 @@ pub fn page(deployment: &Deployment, under_way: &[(RolloutView, RefreshView)], d
                 (fact("Plan", deployment.plan.as_ref().map(ToString::to_string).as_deref()))
                 (fact("Deployed with", deployment.version.as_deref()))
                 div { dt { "Has" } dd { (version(deployment)) } }
+                div { dt { "Should have" } dd { @match wanted {
+                    Some(wanted) => { b { (wanted) } @if !deployment.has(wanted) { " " span.state.waiting { "behind" } } },
+                    None => span.muted { "nothing yet" },
+                } } }
                 (fact("Tenant", deployment.tenant_id.as_deref()))
                 (fact("Managed resource group", deployment.managed_resource_group_id.as_deref()))
                 (fact("Region", deployment.location.as_deref()))
                 (fact("State in Azure", deployment.provisioning_state.as_deref()))
                 (fact("Kind", deployment.kind.as_deref()))
+                @for window in &deployment.maintenance_windows { div { dt { "Maintenance window" } dd { (window) } } }
+                (ways(deployment, now))
                 @if let Some(jit) = &deployment.jit { div { dt { "Just-in-time access" } dd { (just_in_time(jit)) } } }
                 @if deployment.is_unmanaged() { div { dt { "Management" } dd { "none by the publisher: only a delegation or the customer lets us in" } } }
                 @if deployment.preview { div { dt { "Preview" } dd { "yes" } } }
@@ -137,7 +151,20 @@ fn buttons(deployment: &Deployment, now: Timestamp) -> Markup {
     }
 }
 
-fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup {
+/// What is remembered of the ways to it, while it counts.
+fn ways(deployment: &Deployment, now: Timestamp) -> Markup {
+    html! {
+        @if let Some(known) = views::ways(&deployment.ways, now) {
+            div { dt { "Ways" } dd {
+                @if let Some(worked) = known.worked { div { (worked.word()) " worked, and is tried first" } }
+                @for refused in &known.refused { div { (refused.way.word()) " was refused: " code { (refused.code) } } }
+            } }
+        }
+    }
+}
+
+fn current(one: &Current, now: Timestamp) -> Markup {
+    let Current { rollout: view, refresh, by_hand } = one;
     html! {
         p { a href=(parts::rollout_path(view.id)) { (parts::rollout_name(view)) } " " (parts::refresh_state(refresh.state)) }
         dl.facts {
@@ -153,6 +180,13 @@ fn current(view: &RolloutView, refresh: &RefreshView, now: Timestamp) -> Markup 
             (fact("Correlation id", refresh.correlation_id.as_deref()))
         }
         (rollout::handed_over(refresh))
+        @if let Some(command) = by_hand {
+            details {
+                summary { "The same by hand, for this one deployment" }
+                (rollout::shell("bash", "Command", &command.command))
+                (rollout::shell("PowerShell", "Command", &command.command_powershell))
+            }
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub fn frame(visitor: &Visitor, nav: Nav, page: Page) -> Markup {
                     }
                 }
             }
-            @if visitor.can_leave {
+            @if visitor.can_leave() {
                 form.leave method="post" action=(format!("{HOME}/logout")) {
                     input type="hidden" name="token" value=(visitor.token);
                     button.quiet type="submit" { "Sign out" }

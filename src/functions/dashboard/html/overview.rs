@@ -1,19 +1,22 @@
 //! The front page: is the new version everywhere, what is stuck, who has to act.
 
+use chrono::TimeDelta;
 use maud::{Markup, html};
 
 use super::super::HOME;
-use super::super::load::{Overview, PlanRow, Standings};
+use super::super::load::{Overview, PlanRow, Spread, Standings};
 use super::parts::{self, Level};
 use super::plot::plot;
 use super::{Page, rollout};
+use crate::engine::coverage::Coverage;
 use crate::functions::wire::api::HeldByView;
 use crate::rollout::Timestamp;
-use crate::rollout::course::Sample;
 
 /// How often it is looked at again while something is under way, and while nothing is; in seconds.
 const LIVELY: u32 = 2;
 const QUIET: u32 = 30;
+/// From when on the age of a count is told.
+const AGED: TimeDelta = TimeDelta::seconds(2);
 
 /// The page.
 pub fn page(found: &Overview, now: Timestamp) -> Page {
@@ -22,7 +25,7 @@ pub fn page(found: &Overview, now: Timestamp) -> Page {
         div #held data-live { (held(&found.held_by, now)) (dead_letters(found.dead_letters)) }
         section #plans data-live aria-labelledby="plans-title" {
             h2 #plans-title { "Offers and plans" }
-            (plans(&found.plans))
+            (plans(&found.plans, now))
         }
         section #open data-live aria-labelledby="open-title" {
             h2 #open-title { "Under way" }
@@ -66,19 +69,7 @@ fn held(held_by: &[HeldByView], now: Timestamp) -> Markup {
     let is_stopped = held_by.iter().any(|held| held.by == "stop");
     let (word, text) = if is_stopped { ("start", "Let everything go on…") } else { ("stop", "Stop everything…") };
     html! {
-        @for held in held_by {
-            @if held.by == "observe" {
-                p.banner { b { "Observing only." } " Nothing is posted to Azure until " code { "MODE" } " is " code { "act" } "." }
-            } @else {
-                p.banner.stopped {
-                    b { "Everything is stopped." }
-                    " Nothing is posted to Azure"
-                    @if let Some(since) = held.since { " since " (parts::moment(since, now)) }
-                    @if let Some(who) = &held.who { ", says " bdi { (who) } }
-                    "." @if let Some(why) = &held.why { " " bdi { (why) } }
-                }
-            }
-        }
+        (parts::held_by(held_by, now))
         form.switch method="get" action=(format!("{HOME}/switch")) {
             button.small type="submit" name="to" value=(word) { (text) }
         }
@@ -97,7 +88,7 @@ fn dead_letters(count: usize) -> Markup {
     }
 }
 
-fn plans(rows: &[PlanRow]) -> Markup {
+fn plans(rows: &[PlanRow], now: Timestamp) -> Markup {
     if rows.is_empty() {
         return html! { p.hint { "No plan is known: register deployments and publish a version, or name offers in " code { "OFFERS" } "." } };
     }
@@ -118,7 +109,7 @@ fn plans(rows: &[PlanRow]) -> Markup {
                                 span.where { bdi { (row.plan.publisher) } }
                             }
                             td { @match row.wanted { Some(version) => b { (version) }, None => span.muted { "not set" } } }
-                            td { (coverage(row)) }
+                            td { (spread(row, now)) }
                         }
                     }
                 }
@@ -127,17 +118,19 @@ fn plans(rows: &[PlanRow]) -> Markup {
     }
 }
 
-fn coverage(row: &PlanRow) -> Markup {
-    match (&row.coverage, row.wanted) {
-        (None, _) => html! { span.muted { "being counted…" } },
-        (Some(coverage), None) => html! { (parts::counted(coverage.deployments, "deployment")) " registered" },
-        (Some(coverage), Some(version)) => {
-            let label = format!("{} of {} deployments have {version}", coverage.have, coverage.deployments);
+fn spread(row: &PlanRow, now: Timestamp) -> Markup {
+    match &row.spread {
+        Spread::BeingCounted => html! { span.muted { "being counted…" } },
+        Spread::Registered(deployments) => html! { (parts::counted(*deployments, "deployment")) " registered" },
+        Spread::Counted(counted) => {
+            let Coverage { deployments, have, version, at, .. } = counted;
+            let label = format!("{have} of {} with {version}", parts::counted(*deployments, "deployment"));
             html! {
-                (parts::bar(&label, coverage.deployments, &[("done", coverage.have)]))
+                (parts::bar(&label, *deployments, &[("done", *have)]))
                 span.share {
-                    b { (parts::percent(coverage.have, coverage.deployments)) " %" }
-                    " · " (parts::number(coverage.have)) " of " (parts::number(coverage.deployments))
+                    b { (parts::percent(*have, *deployments)) " %" }
+                    " · " (parts::number(*have)) " of " (parts::number(*deployments))
+                    @if now - *at >= AGED { span.muted { " · counted " (parts::moment(*at, now)) } }
                 }
             }
         }
@@ -150,7 +143,7 @@ fn card(standings: &Standings, now: Timestamp) -> Markup {
         article.card aria-label=(format!("Rollout of {}", view.version)) {
             h3 { a href=(parts::rollout_path(view.id)) { (parts::rollout_name(view)) } " " (parts::rollout_state(view.state)) }
             p.sub { (rollout::where_it_stands(standings, now)) }
-            (parts::progress(&Sample::of(now, &view.counts), view.counts.total))
+            (parts::progress(&view.counts, view.counts.total))
             (parts::counts(&view.counts))
             (rollout::buttons(standings))
             (plot(&standings.course, "Refreshes over time"))

@@ -5,9 +5,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::HOME;
 use super::super::lists::SEARCHED;
-use super::super::load::{Failures, GROUPED};
-use crate::functions::wire::api::{RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
-use crate::rollout::course::Sample;
+use super::super::load::{Failures, GROUPED, Group};
+use crate::functions::wire::api::{HeldByView, RefreshView, RefreshWord, RefusalView, RolloutView, RolloutWord};
+use crate::rollout::counted::plural;
 use crate::rollout::{Actor, ApplicationId, Counts, DeploymentKey, RolloutId, Timestamp, advice};
 
 /// The width of a bar in its own units.
@@ -28,7 +28,7 @@ pub fn number(value: u64) -> String {
 
 /// `1 deployment`, `3 deployments`.
 pub fn counted(value: u64, noun: &str) -> String {
-    if value == 1 { format!("1 {noun}") } else { format!("{} {noun}s", number(value)) }
+    format!("{} {}", number(value), plural(value, noun))
 }
 
 /// A whole number of percent, which is 0 only for nothing and 100 only for all.
@@ -62,78 +62,74 @@ pub fn bar(label: &str, whole: u64, parts: &[(&str, u64)]) -> Markup {
     }
 }
 
-/// How far a sample has come.
-pub fn progress(sample: &Sample, whole: u64) -> Markup {
-    let label = format!(
-        "{} done, {} failed, {} running, {} queued, of {}",
-        sample.done, sample.failed, sample.running, sample.queued, whole
-    );
-    let parts =
-        [("done", sample.done), ("failed", sample.failed), ("running", sample.running), ("queued", sample.queued)];
-    bar(&label, whole.max(sample.total()), &parts)
+/// How far it has come, of `whole`: each state in its own colour, so that only what succeeded looks like success.
+pub fn progress(counts: &Counts, whole: u64) -> Markup {
+    let told = RefreshWord::in_order_of_telling(counts);
+    let words =
+        told.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {}", state.in_words()));
+    let label = words.chain([format!("of {whole}")]).collect::<Vec<_>>().join(", ");
+    let parts = told.map(|(state, count)| (class_of(state), count));
+    bar(&label, whole.max(counts.total), &parts)
 }
 
 /// The counts of a rollout that are not zero.
 pub fn counts(counts: &Counts) -> Markup {
-    let named = [
-        ("done", "succeeded", counts.succeeded),
-        ("failed", "failed", counts.failed),
-        ("failed", "timed out", counts.timed_out),
-        ("waiting", "handed over", counts.handed_over),
-        ("waiting", "awaiting access", counts.awaiting_access),
-        ("running", "running", counts.running),
-        ("running", "verifying", counts.verifying),
-        ("queued", "queued", counts.queued),
-        ("neutral", "skipped", counts.skipped),
-        ("neutral", "canceled", counts.canceled),
-        ("neutral", "superseded", counts.superseded),
-    ];
     html! {
         ul.counts {
-            @for (class, word, count) in named {
-                @if count > 0 { li { span.dot.(class) {} b { (number(count)) } " " (word) } }
+            @for (state, count) in RefreshWord::in_order_of_telling(counts) {
+                @if count > 0 { li { span.dot.(class_of(state)) {} b { (number(count)) } " " (state.in_words()) } }
             }
             li.all { b { (number(counts.total)) } " in all" }
         }
     }
 }
 
-/// The state of a rollout.
-pub fn rollout_state(state: RolloutWord) -> Markup {
-    let (class, word) = match state {
-        RolloutWord::Waiting => ("neutral", "waiting"),
-        RolloutWord::Planning => ("running", "planning"),
-        RolloutWord::Running => ("running", "running"),
-        RolloutWord::Paused => ("waiting", "paused"),
-        RolloutWord::Halted => ("failed", "halted"),
-        RolloutWord::Completed => ("done", "completed"),
-        RolloutWord::Canceled => ("neutral", "canceled"),
-        RolloutWord::Unknown => ("neutral", "unknown"),
-    };
-    html! { span.state.(class) { (word) } }
+/// What keeps every rollout from posting.
+pub fn held_by(held_by: &[HeldByView], now: Timestamp) -> Markup {
+    html! {
+        @for held in held_by {
+            @if held.by == "observe" {
+                p.banner { b { "Observing only." } " Nothing is posted to Azure until " code { "MODE" } " is " code { "act" } "." }
+            } @else {
+                p.banner.stopped {
+                    b { "Everything is stopped." }
+                    " Nothing is posted to Azure"
+                    @if let Some(since) = held.since { " since " (moment(since, now)) }
+                    @if let Some(who) = &held.who { ", says " bdi { (who) } }
+                    "." @if let Some(why) = &held.why { " " bdi { (why) } }
+                }
+            }
+        }
+    }
 }
 
-/// The word of a refresh's state for people.
-pub fn words(state: RefreshWord) -> &'static str {
-    match state {
-        RefreshWord::AwaitingAccess => "awaiting access",
-        RefreshWord::TimedOut => "timed out",
-        RefreshWord::HandedOver => "handed over",
-        state => state.word(),
-    }
+/// The state of a rollout.
+pub fn rollout_state(state: RolloutWord) -> Markup {
+    let class = match state {
+        RolloutWord::Planning | RolloutWord::Running => "running",
+        RolloutWord::Paused => "waiting",
+        RolloutWord::Halted => "failed",
+        RolloutWord::Completed => "done",
+        RolloutWord::Waiting | RolloutWord::Canceled | RolloutWord::Unknown => "neutral",
+    };
+    html! { span.state.(class) { (state.in_words()) } }
 }
 
 /// The state of a refresh.
 pub fn refresh_state(state: RefreshWord) -> Markup {
-    let class = match state {
+    html! { span.state.(class_of(state)) { (state.in_words()) } }
+}
+
+/// The colour of a state.
+fn class_of(state: RefreshWord) -> &'static str {
+    match state {
         RefreshWord::Succeeded => "done",
         RefreshWord::Failed | RefreshWord::TimedOut => "failed",
         RefreshWord::Running | RefreshWord::Verifying => "running",
         RefreshWord::AwaitingAccess | RefreshWord::HandedOver => "waiting",
         RefreshWord::Queued => "queued",
         RefreshWord::Canceled | RefreshWord::Skipped | RefreshWord::Superseded | RefreshWord::Unknown => "neutral",
-    };
-    html! { span.state.(class) { (words(state)) } }
+    }
 }
 
 /// A moment, as far from now as people say it.
@@ -201,9 +197,9 @@ pub fn failures(found: &Failures, view: &RolloutView, level: Level) -> Markup {
                 }
             }
             article.failure {
-                p.what { code { (group.code) } " " span.times { (counted(group.count.try_into().unwrap_or(u64::MAX), "deployment")) } }
+                p.what { code { (group.code) } " " span.times { (counted(group.count.try_into().unwrap_or(u64::MAX), "deployment")) @if group.is_handed_over { ", handed over" } } }
                 p.message { bdi { (shortened(&group.message)) } }
-                p.todo { b { "What to do: " } (todo(group.actor, &group.code)) "." }
+                p.todo { b { "What to do: " } (todo(group)) "." }
                 ul.named {
                     @for refresh in &group.named {
                         li {
@@ -232,11 +228,11 @@ pub enum Level {
     Four,
 }
 
-fn todo(actor: Actor, code: &str) -> &'static str {
-    match code {
-        "HandedOver" => "send the customer the command that each deployment's page holds",
-        code => advice::what_to_do(actor, code),
+fn todo(group: &Group) -> &'static str {
+    if group.is_handed_over {
+        return "send the customer the command that each deployment's page holds";
     }
+    advice::what_to_do(group.actor, &group.code)
 }
 
 /// A button that tries again what waits for one actor.
@@ -305,6 +301,15 @@ mod tests {
         assert!(text.contains(r#"<rect class="failed" x="996" y="0" width="4""#), "{text}");
         let text = bar("x", 0, &[("done", 5)]).into_string();
         assert!(!text.contains("rect"), "{text}");
+    }
+
+    #[test]
+    fn only_what_succeeded_looks_like_success() {
+        let counts = Counts { succeeded: 1, canceled: 8, handed_over: 1, total: 10, ..Counts::default() };
+        let text = progress(&counts, counts.total).into_string();
+        assert!(text.contains(r#"<rect class="done" x="0" y="0" width="100""#), "{text}");
+        assert!(text.contains(r#"<rect class="neutral" x="200" y="0" width="800""#), "{text}");
+        assert!(text.contains("1 succeeded, 1 handed over, 8 canceled, of 10"), "{text}");
     }
 
     #[test]

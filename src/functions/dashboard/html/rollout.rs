@@ -10,7 +10,6 @@ use super::Page;
 use super::parts::{self, Level};
 use super::plot::plot;
 use crate::functions::wire::api::{RefreshView, RefreshWord, RolloutView, RolloutWord};
-use crate::rollout::course::Sample;
 use crate::rollout::{Audience, Purpose, Target, Timestamp};
 
 /// How often a rollout under way is looked at again, in seconds.
@@ -48,7 +47,7 @@ pub fn table(views: &[RolloutView], caption: &str, now: Timestamp) -> Markup {
                             }
                             td { (parts::rollout_state(view.state)) }
                             td.progress {
-                                (parts::progress(&Sample::of(now, &view.counts), view.counts.total))
+                                (parts::progress(&view.counts, view.counts.total))
                                 span.share { (parts::number(view.counts.ended())) " of " (parts::number(view.counts.total)) @if view.counts.failed + view.counts.timed_out > 0 { ", " span.bad { (parts::number(view.counts.failed + view.counts.timed_out)) " failed" } } }
                             }
                             td.wide { (purpose(view)) }
@@ -76,9 +75,10 @@ pub fn page(
         @if let Some(said) = done(&query.done) { p.banner.good role="status" { (said) } }
         section #standing .card data-live aria-label="Where it stands" {
             p.sub { (parts::rollout_state(view.state)) " " (where_it_stands(standings, now)) }
-            (parts::progress(&Sample::of(now, &view.counts), view.counts.total))
+            (parts::progress(&view.counts, view.counts.total))
             (parts::counts(&view.counts))
             (buttons(standings))
+            (parts::held_by(&view.held_by, now))
         }
         section #facts .card data-live aria-labelledby="facts-title" {
             h2 #facts-title { "What it brings" }
@@ -91,6 +91,8 @@ pub fn page(
                 div { dt { "Id" } dd { code { (view.id) } } }
             }
         }
+        (changes(view))
+        (lint(view))
         section #waves .card data-live aria-labelledby="waves-title" {
             h2 #waves-title { "Waves" }
             @if standings.waves.is_empty() { p.hint { "The deployments are being counted." } }
@@ -123,6 +125,32 @@ pub fn page(
         _ => Some(LIVELY),
     };
     Page { title: format!("{}/{} {}", view.offer, view.plan, view.version), refresh, say: say(view), content }
+}
+
+/// What the version changes for its deployments, where its permissions are recorded.
+fn changes(view: &RolloutView) -> Markup {
+    html! {
+        @if let Some(changes) = &view.changes {
+            section #changes .card data-live aria-labelledby="changes-title" {
+                h2 #changes-title { "What it changes" @if let Some(against) = changes.against { " since " (against) } }
+                ul.lines { @for line in changes.lines() { li { bdi { (line) } } } }
+            }
+        }
+    }
+}
+
+/// What the lint says of its actions.
+fn lint(view: &RolloutView) -> Markup {
+    html! {
+        @if !view.lint.is_empty() {
+            section #lint .card data-live aria-labelledby="lint-title" {
+                h2 #lint-title { "What the lint says" }
+                ul.lines {
+                    @for finding in &view.lint { li { b { (finding.severity.word()) } ": " bdi { (finding.to_string()) } } }
+                }
+            }
+        }
+    }
 }
 
 /// What has changed, for a screen reader: no more than states and waves, or it would never be silent.
@@ -206,16 +234,16 @@ fn target(view: &RolloutView) -> &'static str {
 }
 
 fn wave_row(wave: &WaveRow, view: &RolloutView) -> Markup {
-    let total = wave.sample.total();
+    let total = wave.counts.total;
     let whole = wave.planned.unwrap_or(total).max(total);
     let is_now = wave.number == view.wave && !view.state.is_ended();
     html! {
         li class=[is_now.then_some("now")] aria-current=[is_now.then_some("step")] {
             span.number { @if wave.is_canary { "Canaries" } @else { "Wave " (wave.number) } }
-            (parts::progress(&wave.sample, whole))
+            (parts::progress(&wave.counts, whole))
             span.share {
                 @if total == 0 && wave.number > view.wave { @match wave.planned { Some(planned) => { "about " (parts::number(planned)) " to come" }, None => "the rest" } }
-                @else { (parts::number(wave.sample.done + wave.sample.failed)) " of " (parts::number(total)) }
+                @else { (parts::number(wave.counts.ended())) " of " (parts::number(total)) }
             }
         }
     }
@@ -227,7 +255,7 @@ fn filter(view: &RolloutView, query: &ListQuery) -> Markup {
             span { label for="state" { "State" } select #state name="state" {
                 option value="" { "all" }
                 @for word in RefreshWord::ALL {
-                    option value=(word.word()) selected[query.state == word.word()] { (parts::words(word)) }
+                    option value=(word.word()) selected[query.state == word.word()] { (word.in_words()) }
                 }
             } }
             span.grow { label for="find" { "Name or ARM id" } input #find type="search" name="find" value=(query.find) maxlength="300"; }
@@ -288,6 +316,7 @@ pub fn handed_over(refresh: &RefreshView) -> Markup {
     }
 }
 
-fn shell(name: &str, what: &str, text: &str) -> Markup {
+/// A command for one shell.
+pub fn shell(name: &str, what: &str, text: &str) -> Markup {
     html! { p { (name) } pre tabindex="0" role="region" aria-label=(format!("{what} for {name}")) { code { (text) } } }
 }

@@ -233,7 +233,7 @@ fn canaries_that_prove_nothing_are_replaced_by_at_most_five_and_then_the_rollout
         let so_far = tally(&[(1, unproven, STAND_INS + 1)]);
         let review = rollout.review(&so_far, start());
         assert!(
-            matches!(&review, Review::PauseForProof { why } if why.starts_with("0 of 1 canaries proved")),
+            matches!(&review, Review::PauseForProof { why } if why.starts_with("0 of 1 canary proved")),
             "{review:?}"
         );
         rollout.accept(&review, None, start());
