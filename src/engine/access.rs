@@ -9,7 +9,7 @@ use crate::arm::ArmClient;
 use crate::arm::admission::Permit;
 use crate::engine::consents::{self, ConsentState, CustomerConsent};
 use crate::engine::tenancy::TenantAnswer;
-use crate::lighthouse::coverage::Scope;
+use crate::lighthouse::Scope;
 use crate::rollout::failure::{
     CONSENT_MISSING, CUSTOMER_POLICY, GDAP_MISCONFIGURED, GDAP_UNAVAILABLE, NO_RELATIONSHIP, SERVICE_PRINCIPAL_MISSING,
     SIGN_IN_NEEDED, UNMANAGED,
