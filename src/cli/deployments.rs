@@ -383,7 +383,10 @@ fn understood<T: DeserializeOwned>(answer: Value, action: &'static str) -> Resul
 
 async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool) -> Result<Exit, Failure> {
     let bytes = super::publish::read_input(file)?;
-    let result = client.import(bytes, body_format(format)).await?;
+    let result = client.import(bytes, body_format(format)).await.map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { error: failure.error.context(format!("cannot import {}", file.display())), ..failure }
+    })?;
     let rejected = result.rejected.len() as u64;
     if json {
         output::print_json(&result)?;
