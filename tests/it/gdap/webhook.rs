@@ -194,6 +194,18 @@ async fn a_certificate_is_fetched_once_and_forgotten_when_it_has_run_out() {
 }
 
 #[tokio::test]
+async fn somebody_elses_certificate_is_not_kept_in_the_place_of_microsofts() {
+    let (scene, authority) = scene().await;
+    scene.simulator.serve_certificate(authority.certificate("Mikrosoft Corporation", 2030));
+    for _ in 0..2 {
+        assert_eq!(send(&scene, &event("test-created")).await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(scene.simulator.requests(Call::Certificate).len(), 2);
+    scene.simulator.serve_certificate(authority.certificate("Microsoft Corporation", 2030));
+    assert_eq!(send(&scene, &event("test-created")).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_certificate_that_cannot_be_had_now_is_asked_for_again_and_a_body_that_is_none_is_refused() {
     let (scene, _) = scene().await;
     let reply = Reply::text(302, "").with("location", "https://evil.example/c.cer");
