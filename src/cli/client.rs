@@ -3,6 +3,7 @@
 //! The key travels in a header, over https or to this very machine only; redirects are not followed and pages are followed
 //! on the same host only, so the key never leaves for another one.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::functions::wire::api::{
     RefreshWord,
 };
 use crate::functions::wire::sync_view::SyncView;
+use crate::secret::others_can_read;
 use crate::settings::{Endpoint, Secret, is_loopback};
 
 /// How long connecting may take.
@@ -448,11 +450,24 @@ fn media_type(response: &Response) -> Option<String> {
     Some(value.split(';').next()?.trim().to_ascii_lowercase())
 }
 
+/// The most that is read of a file with a key.
+const LONGEST_KEY_FILE: u64 = 64 * 1024;
+
+/// The first line of a file that only its owner can read.
 fn key_in(path: &std::path::Path) -> Result<Secret, Failure> {
     let hint = "give the file that `permafresh local` names when it starts";
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the key from {}", path.display()))
-        .map_err(|error| Failure::new(error, hint).exit(Exit::Usage))?;
+    let unread = |error: std::io::Error| {
+        let error = anyhow::Error::from(error).context(format!("cannot read the key from {}", path.display()));
+        Failure::new(error, hint).exit(Exit::Usage)
+    };
+    let file = std::fs::File::open(path).map_err(unread)?;
+    if others_can_read(&file).map_err(unread)? {
+        let error = anyhow::anyhow!("others can read the key in {}", path.display());
+        let hint = "make it yours alone (chmod 600), or give the key in PERMAFRESH_KEY";
+        return Err(Failure::new(error, hint).exit(Exit::Usage));
+    }
+    let mut text = String::new();
+    file.take(LONGEST_KEY_FILE).read_to_string(&mut text).map_err(unread)?;
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
         Some(key) => Ok(Secret::new(key)),
         None => Err(Failure::new(anyhow::anyhow!("no key in {}", path.display()), hint).exit(Exit::Usage)),
