@@ -243,7 +243,7 @@ fn obstacle(error: GdapError) -> SubmitAnswer {
         GdapError::CustomerPolicy { .. } => refused(CUSTOMER_POLICY),
         GdapError::NoRelationship { .. } => refused(NO_RELATIONSHIP),
         GdapError::SignInAgain { .. } => gated(SIGN_IN_NEEDED, Gate::SignIn),
-        GdapError::Misconfigured { .. } => gated(GDAP_MISCONFIGURED, Gate::SignIn),
+        GdapError::Misconfigured { .. } | GdapError::InTheWay { .. } => gated(GDAP_MISCONFIGURED, Gate::SignIn),
     }
 }
 
