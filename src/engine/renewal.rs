@@ -97,6 +97,7 @@ impl Engine {
         if !matches!(outcome, Renewal::Failed(_)) {
             self.end_standstill().await?;
             self.resume_consents().await?;
+            self.take_customers_back(gdap).await?;
         }
         Ok(outcome)
     }

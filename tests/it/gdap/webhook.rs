@@ -102,6 +102,25 @@ async fn an_active_relationship_brings_consent_and_an_ended_one_parks_the_custom
 }
 
 #[tokio::test]
+async fn a_new_relationship_whose_event_was_lost_is_found_within_a_day() {
+    let (scene, _) = scene().await;
+    scene.simulator.add_relationship(RELATIONSHIP, TENANT, "terminated");
+    assert_eq!(send(&scene, &event("granular-admin-relationship-terminated")).await, StatusCode::OK);
+    scene.world.deliver().await;
+    assert!(scene.parked().await.is_some());
+    let day = std::time::Duration::from_secs(86_400);
+    for (status, is_back) in [(None, false), (Some("approvalPending"), false), (Some("active"), true)] {
+        if let Some(status) = status {
+            scene.simulator.add_relationship("another", TENANT, status);
+        }
+        scene.world.advance(day);
+        scene.engine().renew_tokens().await.unwrap();
+        scene.world.deliver().await;
+        assert_eq!(scene.has_consented().await, is_back, "{status:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_signature_is_taken_from_the_other_header_too_with_its_scheme_or_without() {
     let (scene, _) = scene().await;
     let body = event("test-created");
