@@ -47,12 +47,12 @@ impl Remembered {
     }
 
     fn keep(&mut self, namespace: &str, provider: Arc<Provider>, now: Timestamp) {
-        self.0.retain(|_, known| counts(known, now));
-        self.0.insert(namespace.to_owned(), (now, provider));
-        while self.0.len() > MOST_REMEMBERED {
+        self.0.retain(|known_name, known| known_name != namespace && counts(known, now));
+        while self.0.len() >= MOST_REMEMBERED {
             let oldest = self.0.iter().min_by_key(|(_, (at, _))| *at).map(|(namespace, _)| namespace.clone());
             oldest.map(|namespace| self.0.remove(&namespace));
         }
+        self.0.insert(namespace.to_owned(), (now, provider));
     }
 }
 
