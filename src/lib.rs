@@ -33,7 +33,7 @@
 //! |---|---|---|
 //! | [`rollout`] | the domain: pure, no I/O, no clock, no async | nothing |
 //! | [`lighthouse`] | delegations of Azure Lighthouse, written and judged: pure too | the domain |
-//! | [`timespan`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`], [`trace`], [`metrics`] | durations, schedules, time, one SQLite file, the simulators' HTTP server, which trace work belongs to, what is measured | the domain |
+//! | [`timespan`], [`secret`], [`ncrontab`], [`clock`], [`sqlite`], [`loopback`], [`trace`], [`metrics`] | durations, secrets, schedules, time, one SQLite file, the simulators' HTTP server, which trace work belongs to, what is measured | the domain |
 //! | [`store`], [`queue`] | state and messages: a trait each, one folder per backend | the above; Azure's also `access` |
 //! | [`access`], [`arm`], [`webhook`] | tokens, Azure Resource Manager and its simulator, telling people | the above |
 //! | [`partner_center`] | which versions were published, with which permissions, and its simulator | the above |
@@ -59,6 +59,7 @@ pub mod ncrontab;
 pub mod partner_center;
 pub mod queue;
 pub mod rollout;
+pub mod secret;
 pub mod settings;
 pub mod sqlite;
 pub mod store;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
-use azure_core::credentials::{Secret, TokenCredential};
+use azure_core::credentials::{Secret as SdkSecret, TokenCredential};
 use azure_core::error::{Error, ErrorKind};
 use azure_core::http::ClientMethodOptions;
 use azure_identity::{
@@ -24,6 +24,7 @@ use super::certificate::{ClientCertificate, Signer};
 use super::sdk_transport::{Authority, client_options};
 use crate::clock::Clock;
 use crate::rollout::Timestamp;
+use crate::secret::Secret;
 
 /// How long before its expiry a token is renewed, if half its life is not shorter.
 pub const MARGIN: Duration = Duration::from_secs(5 * 60);
@@ -46,7 +47,7 @@ pub struct IdentityConfig {
     /// `AZURE_CLIENT_ID`: of the app registration, or of a user-assigned identity.
     pub client_id: Option<String>,
     /// `AZURE_CLIENT_SECRET`.
-    pub client_secret: Option<String>,
+    pub client_secret: Option<Secret>,
     /// A certificate in the place of the secret, which wins over it.
     pub client_certificate: Option<ClientCertificate>,
     /// The managed identity that the app registration trusts in the place of a secret (workload identity federation).
@@ -63,7 +64,7 @@ impl fmt::Debug for IdentityConfig {
         f.debug_struct("IdentityConfig")
             .field("tenant_id", &self.tenant_id)
             .field("client_id", &self.client_id)
-            .field("client_secret", &self.client_secret.as_ref().map(|_| "redacted"))
+            .field("client_secret", &self.client_secret)
             .field("client_certificate", &self.client_certificate)
             .field("federated_by", &self.federated_by)
             .field("identity_endpoint", &self.identity_endpoint)
@@ -92,9 +93,10 @@ impl IdentityConfig {
     /// there is one, else developer tools.
     pub fn kind(&self) -> IdentityKind {
         let set = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
+        let has_secret = self.client_secret.as_ref().is_some_and(|secret| !secret.expose().is_empty());
         if set(&self.tenant_id) && set(&self.client_id) && self.client_certificate.is_some() {
             IdentityKind::ClientCertificate
-        } else if set(&self.tenant_id) && set(&self.client_id) && set(&self.client_secret) {
+        } else if set(&self.tenant_id) && set(&self.client_id) && has_secret {
             IdentityKind::ClientSecret
         } else if set(&self.tenant_id) && set(&self.client_id) && self.federated_by.is_some() {
             IdentityKind::FederatedIdentity
@@ -120,7 +122,8 @@ impl IdentityConfig {
         let client_id = self.client_id.clone().filter(|id| !id.is_empty());
         match self.kind() {
             IdentityKind::ClientSecret => {
-                let secret = Secret::new(self.client_secret.clone().unwrap_or_default());
+                let secret = self.client_secret.as_ref().map(Secret::expose).unwrap_or_default();
+                let secret = SdkSecret::new(secret.to_owned());
                 let options = ClientSecretCredentialOptions { client_options: options };
                 let tenant_id = self.tenant_id.as_deref().unwrap_or_default();
                 Ok(ClientSecretCredential::new(tenant_id, client_id.unwrap_or_default(), secret, Some(options))?)
@@ -173,7 +176,7 @@ impl ClientAssertion for Federation {
     }
 }
 
-/// A token for one scope, never shown.
+/// A token for one scope, never shown, and overwritten when its last copy is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken {
     authorization: HeaderValue,
@@ -181,10 +184,8 @@ pub struct BearerToken {
 
 impl BearerToken {
     /// The token `text`; `None` if it cannot be sent in a header.
-    pub(super) fn new(text: &str) -> Option<Self> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
-        authorization.set_sensitive(true);
-        Some(Self { authorization })
+    pub(in crate::access) fn new(text: &str) -> Option<Self> {
+        Some(Self { authorization: Secret::new(format!("Bearer {text}")).into_header()? })
     }
 
     /// The whole value of an `authorization` header, marked as sensitive.

@@ -60,22 +60,39 @@ fn is_loopback(url: &url::Url) -> bool {
 
 /// Options for a credential of the SDK: our transport, no repeats.
 pub fn client_options(http: &reqwest::Client, authority: &Authority) -> ClientOptions {
+    options(Lent { http: http.clone(), authority: authority.clone(), only: None })
+}
+
+/// The same for a client that calls the host of `address` and no other, whatever an answer names as the next page.
+pub fn options_for_one_host(http: &reqwest::Client, authority: &Authority, address: &url::Url) -> ClientOptions {
+    options(Lent { http: http.clone(), authority: authority.clone(), only: Some(address.origin()) })
+}
+
+fn options(lent: Lent) -> ClientOptions {
     ClientOptions {
         retry: RetryOptions::none(),
-        transport: Some(Transport::new(Arc::new(Lent(http.clone(), authority.clone())))),
+        transport: Some(Transport::new(Arc::new(lent))),
         ..ClientOptions::default()
     }
 }
 
 #[derive(Debug)]
-struct Lent(reqwest::Client, Authority);
+struct Lent {
+    http: reqwest::Client,
+    authority: Authority,
+    only: Option<url::Origin>,
+}
 
 #[async_trait]
 impl HttpClient for Lent {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let method = reqwest::Method::from_bytes(request.method().as_ref().as_bytes())
             .map_err(|error| Error::with_error(ErrorKind::Other, error, "a method that HTTP does not know"))?;
-        let mut outgoing = self.0.request(method, self.1.called(request.url().clone()));
+        let url = self.authority.called(request.url().clone());
+        if self.only.as_ref().is_some_and(|only| url.origin() != *only) {
+            return Err(Error::with_message(ErrorKind::Other, "a token goes to the configured host only"));
+        }
+        let mut outgoing = self.http.request(method, url);
         for (name, value) in request.headers().iter() {
             outgoing = outgoing.header(name.as_str(), value.as_str());
         }

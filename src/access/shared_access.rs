@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use azure_core_legacy::auth::Secret;
+use azure_core_legacy::auth::Secret as SdkSecret;
 use azure_core_legacy::hmac::hmac_sha256;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,7 @@ use url::Url;
 use super::credential::NoToken;
 use crate::clock::Clock;
 use crate::rollout::Timestamp;
+use crate::secret::Secret;
 
 /// How long a signature is valid.
 pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -30,7 +31,7 @@ pub struct SharedAccess {
     resource: String,
     key_name: String,
     /// Base64 of the key's text, since that is what the SDK's HMAC decodes.
-    key: Secret,
+    key: SdkSecret,
     clock: Arc<dyn Clock>,
     held: Mutex<Option<Held>>,
 }
@@ -49,7 +50,7 @@ impl SharedAccess {
         Self {
             resource: utf8_percent_encode(&resource, ENCODED).to_string(),
             key_name: utf8_percent_encode(key_name, ENCODED).to_string(),
-            key: Secret::new(STANDARD.encode(key)),
+            key: SdkSecret::new(STANDARD.encode(key)),
             clock,
             held: Mutex::default(),
         }
@@ -91,9 +92,7 @@ impl SharedAccess {
             .map_err(|_| failed("nothing can be signed with the key"))?;
         let signature = utf8_percent_encode(&signature, ENCODED);
         let text = format!("SharedAccessSignature sr={resource}&sig={signature}&se={expiry}&skn={key_name}");
-        let mut value = HeaderValue::from_str(&text).map_err(|_| failed("the signature cannot be sent in a header"))?;
-        value.set_sensitive(true);
-        Ok(value)
+        Secret::new(text).into_header().ok_or_else(|| failed("the signature cannot be sent in a header"))
     }
 }
 

@@ -10,9 +10,9 @@ use super::admission::Permit;
 use super::call::{Call, Outcome};
 use super::client::{ArmClient, refused};
 use super::listing::ListEnd;
-use crate::lighthouse::API_VERSION;
-use crate::lighthouse::coverage::{Assignment, Scope};
+use crate::lighthouse::coverage::Assignment;
 use crate::lighthouse::role::{Role, RoleDefinition};
+use crate::lighthouse::{API_VERSION, Scope};
 use crate::rollout::RemoteError;
 
 const ROLES_API_VERSION: &str = "2022-04-01";

@@ -6,6 +6,7 @@
 mod calls;
 mod refused;
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use self::refused::answered;
 use super::failure::{Exit, Failure};
 use crate::functions::wire::api::{MAX_TOP, Page};
+use crate::secret::others_can_read;
 use crate::settings::{Endpoint, Secret, is_loopback};
 
 pub use self::refused::ClientError;
@@ -228,11 +230,24 @@ impl Body {
     }
 }
 
+/// The most that is read of a file with a key.
+const LONGEST_KEY_FILE: u64 = 64 * 1024;
+
+/// The first line of a file that only its owner can read.
 fn key_in(path: &std::path::Path) -> Result<Secret, Failure> {
     let hint = "give the file that `permafresh local` names when it starts";
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the key from {}", path.display()))
-        .map_err(|error| Failure::new(error, hint).exit(Exit::Usage))?;
+    let unread = |error: std::io::Error| {
+        let error = anyhow::Error::from(error).context(format!("cannot read the key from {}", path.display()));
+        Failure::new(error, hint).exit(Exit::Usage)
+    };
+    let file = std::fs::File::open(path).map_err(unread)?;
+    if others_can_read(&file).map_err(unread)? {
+        let error = anyhow::anyhow!("others can read the key in {}", path.display());
+        let hint = "make it yours alone (chmod 600), or give the key in PERMAFRESH_KEY";
+        return Err(Failure::new(error, hint).exit(Exit::Usage));
+    }
+    let mut text = String::new();
+    file.take(LONGEST_KEY_FILE).read_to_string(&mut text).map_err(unread)?;
     match text.lines().map(str::trim).find(|line| !line.is_empty()) {
         Some(key) => Ok(Secret::new(key)),
         None => Err(Failure::new(anyhow::anyhow!("no key in {}", path.display()), hint).exit(Exit::Usage)),

@@ -17,6 +17,7 @@ use super::{output, wiring};
 use crate::clock::{Clock, SystemClock};
 use crate::functions::dashboard;
 use crate::host::{FunctionKeys, Host, HostConfig, LineSink, RunningHost};
+use crate::secret::others_can_read;
 use crate::settings::{self, Secret, Settings, StateStore, named_by_functions};
 use crate::telemetry::{self, Format, Reader};
 
@@ -108,7 +109,7 @@ pub async fn start_host(service: &LocalService, sink: LineSink) -> Result<Runnin
         let mut config = HostConfig::new(root, functions, state, queue, clock);
         config.settings = handler_environment(service)?;
         config.port = service.port;
-        config.keys = FunctionKeys::new(service.keys.iter().map(|key| key.expose().to_owned()));
+        config.keys = FunctionKeys::new(service.keys.iter().cloned());
         config.sink = sink;
         Ok::<_, anyhow::Error>(Host::start(config).await?)
     };
@@ -249,7 +250,7 @@ fn function_keys(settings: &Settings) -> Result<Vec<Secret>, Failure> {
 }
 
 fn key_in_file(path: &Path) -> anyhow::Result<Secret> {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -263,26 +264,15 @@ fn key_in_file(path: &Path) -> anyhow::Result<Secret> {
             Ok(Secret::new(key))
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            refuse_if_others_can_read(path)?;
-            let text = std::fs::read_to_string(path)?;
+            let mut file = std::fs::File::open(path)?;
+            anyhow::ensure!(!others_can_read(&file)?, "others can read the file; its rights should be 0600");
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
             let key = text.lines().map(str::trim).find(|line| !line.is_empty()).context("the file holds no key")?;
             Ok(Secret::new(key))
         }
         Err(error) => Err(error.into()),
     }
-}
-
-#[cfg(unix)]
-fn refuse_if_others_can_read(path: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(path)?.permissions().mode();
-    anyhow::ensure!(mode & 0o077 == 0, "others can read the file; its rights should be 0600");
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn refuse_if_others_can_read(_path: &Path) -> anyhow::Result<()> {
-    Ok(())
 }
 
 #[cfg(test)]

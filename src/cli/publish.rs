@@ -12,6 +12,7 @@ use super::failure::{Exit, Failure};
 use super::rollout::ReportFormat;
 use super::watch::Watcher;
 use super::{dry_run, output, watch};
+use crate::functions::BODY_LIMIT;
 use crate::functions::wire::api::PublishRequest;
 use crate::rollout::lint::AllowedActions;
 use crate::rollout::{ApplicationId, Strategy, Version};
@@ -196,11 +197,19 @@ async fn dry_run(client: &ApiClient, args: &PublishArgs, expected: Option<Value>
 /// Reads a whole file, or stdin for `-`.
 pub(super) fn read_input(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
     use std::io::Read as _;
-    let read = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes).context("cannot read stdin")
-    } else {
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let is_stdin = path.as_os_str() == "-";
+    let mut bytes = Vec::new();
+    let most = BODY_LIMIT as u64 + 1;
+    let read = match is_stdin {
+        true => std::io::stdin().lock().take(most).read_to_end(&mut bytes).context("cannot read stdin"),
+        false => std::fs::File::open(path)
+            .and_then(|file| file.take(most).read_to_end(&mut bytes))
+            .with_context(|| format!("cannot read {}", path.display())),
     };
-    read.map_err(|error| Failure::new(error, "check the path and its rights"))
+    read.map_err(|error| Failure::new(error, "check the path and its rights"))?;
+    if bytes.len() > BODY_LIMIT {
+        let error = anyhow::anyhow!("{} has more than {} MiB", path.display(), BODY_LIMIT / 1024 / 1024);
+        return Err(Failure::new(error, "send it in parts"));
+    }
+    Ok(bytes)
 }

@@ -9,7 +9,7 @@ use crate::arm::ArmClient;
 use crate::arm::admission::Permit;
 use crate::engine::consents::{self, ConsentState, CustomerConsent};
 use crate::engine::tenancy::TenantAnswer;
-use crate::lighthouse::coverage::Scope;
+use crate::lighthouse::Scope;
 use crate::rollout::failure::{
     CONSENT_MISSING, CUSTOMER_POLICY, GDAP_MISCONFIGURED, GDAP_UNAVAILABLE, NO_RELATIONSHIP, SERVICE_PRINCIPAL_MISSING,
     SIGN_IN_NEEDED, UNMANAGED,
@@ -243,7 +243,7 @@ fn obstacle(error: GdapError) -> SubmitAnswer {
         GdapError::CustomerPolicy { .. } => refused(CUSTOMER_POLICY),
         GdapError::NoRelationship { .. } => refused(NO_RELATIONSHIP),
         GdapError::SignInAgain { .. } => gated(SIGN_IN_NEEDED, Gate::SignIn),
-        GdapError::Misconfigured { .. } => gated(GDAP_MISCONFIGURED, Gate::SignIn),
+        GdapError::Misconfigured { .. } | GdapError::InTheWay { .. } => gated(GDAP_MISCONFIGURED, Gate::SignIn),
     }
 }
 

@@ -25,6 +25,8 @@ const MOST_PROVIDERS: usize = 40;
 const AT_ONCE: usize = 8;
 /// How long the reading may take in all: what is not read then is not checked, since a lint never holds up a rollout.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How many providers are remembered: each has up to thousands of operations.
+const MOST_REMEMBERED: usize = 2 * MOST_PROVIDERS;
 /// How many findings a rollout keeps.
 const MOST_FINDINGS: usize = 50;
 
@@ -32,7 +34,30 @@ const MOST_FINDINGS: usize = 50;
 pub struct Linter {
     arm: ArmClient,
     clock: Arc<dyn Clock>,
-    read: Mutex<HashMap<String, (Timestamp, Arc<Provider>)>>,
+    read: Mutex<Remembered>,
+}
+
+/// What was read of providers, by namespace: while it counts, and the newest only so many.
+#[derive(Default)]
+struct Remembered(HashMap<String, (Timestamp, Arc<Provider>)>);
+
+impl Remembered {
+    fn of(&self, namespace: &str, now: Timestamp) -> Option<Arc<Provider>> {
+        self.0.get(namespace).filter(|known| counts(known, now)).map(|(_, provider)| Arc::clone(provider))
+    }
+
+    fn keep(&mut self, namespace: &str, provider: Arc<Provider>, now: Timestamp) {
+        self.0.retain(|known_name, known| known_name != namespace && counts(known, now));
+        while self.0.len() >= MOST_REMEMBERED {
+            let oldest = self.0.iter().min_by_key(|(_, (at, _))| *at).map(|(namespace, _)| namespace.clone());
+            oldest.map(|namespace| self.0.remove(&namespace));
+        }
+        self.0.insert(namespace.to_owned(), (now, provider));
+    }
+}
+
+fn counts((at, provider): &(Timestamp, Arc<Provider>), now: Timestamp) -> bool {
+    *at + if **provider == Provider::Unknown { KEPT_UNKNOWN } else { KEPT } > now
 }
 
 impl Linter {
@@ -45,38 +70,30 @@ impl Linter {
     pub async fn lint(&self, actions: &AllowedActions) -> Vec<Finding> {
         let mut wanted: Vec<String> = namespaces(actions).into_iter().collect();
         wanted.truncate(MOST_PROVIDERS);
-        let missing: Vec<&String> = wanted.iter().filter(|name| self.remembered(name).is_none()).collect();
-        let failed = Mutex::new(Providers::new());
+        let now = self.clock.now();
+        let known = |name: &String| Some((name.clone(), lock(&self.read).of(name, now)?));
+        let providers: Mutex<Providers> = Mutex::new(wanted.iter().filter_map(known).collect());
+        let missing: Vec<&String> = wanted.iter().filter(|name| !lock(&providers).contains_key(*name)).collect();
         let reading = stream::iter(missing).for_each_concurrent(AT_ONCE, |namespace| {
-            let failed = &failed;
+            let providers = &providers;
             async move {
                 let provider = Arc::new(self.arm.provider_operations(namespace).await);
-                if matches!(*provider, Provider::Unread { .. }) {
-                    lock(failed).insert(namespace.clone(), provider);
-                } else {
-                    lock(&self.read).insert(namespace.clone(), (self.clock.now(), provider));
+                if !matches!(*provider, Provider::Unread { .. }) {
+                    lock(&self.read).keep(namespace, Arc::clone(&provider), self.clock.now());
                 }
+                lock(providers).insert(namespace.clone(), provider);
             }
         });
         // What came in time counts.
         let in_time = tokio::time::timeout(LIMIT, reading).await;
-        let mut providers = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for namespace in wanted {
-            if let Some(provider) = self.remembered(&namespace) {
-                providers.insert(namespace, provider);
-            } else if in_time.is_err() {
+        let mut providers = providers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if in_time.is_err() {
+            for namespace in wanted {
                 let why = format!("Azure did not answer within {} s", LIMIT.as_secs());
                 providers.entry(namespace).or_insert_with(|| Arc::new(Provider::Unread { why }));
             }
         }
         lint(actions, &providers)
-    }
-
-    fn remembered(&self, namespace: &str) -> Option<Arc<Provider>> {
-        let read = lock(&self.read);
-        let (at, provider) = read.get(namespace)?;
-        let kept = if **provider == Provider::Unknown { KEPT_UNKNOWN } else { KEPT };
-        (*at + kept > self.clock.now()).then(|| Arc::clone(provider))
     }
 }
 
@@ -128,5 +145,27 @@ impl Engine {
             info!(rollout.id = %id, rollout.state = "paused", "Rollout {id} is paused before anybody was called: the lint rejects its version");
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_runs_out_and_is_bounded() {
+        let at = |minutes: i64| Timestamp::UNIX_EPOCH + chrono::TimeDelta::minutes(minutes);
+        let mut remembered = Remembered::default();
+        remembered.keep("gone", Arc::new(Provider::Unknown), at(0));
+        remembered.keep("known", Arc::new(Provider::Known(Vec::new())), at(0));
+        assert!(remembered.of("gone", at(59)).is_some() && remembered.of("gone", at(60)).is_none());
+        remembered.keep("another", Arc::new(Provider::Known(Vec::new())), at(60));
+        assert_eq!(remembered.0.len(), 2, "what has run out is not kept");
+        for number in 0..2 * MOST_REMEMBERED {
+            remembered.keep(&number.to_string(), Arc::new(Provider::Unknown), at(61));
+            assert!(remembered.0.len() <= MOST_REMEMBERED);
+        }
+        assert!(remembered.of("known", at(62)).is_none(), "the oldest goes first");
+        assert!(remembered.of(&(2 * MOST_REMEMBERED - 1).to_string(), at(62)).is_some());
     }
 }

@@ -1,7 +1,8 @@
 //! Keeps the GDAP refresh token alive: one exchange and one new version a day, by one instance (contracts/access.md §2.9).
 //!
 //! The new version is in the vault before anybody uses it, and the one before is switched off only then. Dying in between
-//! leaves two versions that both work, and a note by which the older one is found the next time.
+//! leaves versions that all work, and notes by which all but the newest are found the next time; where a version may have been
+//! written that nobody could note, the vault is asked for its list.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::{Engine, EngineError};
 use crate::access::gdap::partner;
 use crate::access::gdap::{Gdap, GdapError};
 use crate::rollout::{Timestamp, counted};
+use crate::secret::Secret;
 use crate::store::Versioned;
 use crate::store::document::{self, Document};
 
@@ -37,6 +39,12 @@ pub struct TokenRenewal {
     /// The versions to switch off, each noted before the new one is written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub superseded: Vec<String>,
+    /// The version that was written last: to be switched off when it is the newest no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
+    /// Whether one was being written when this was stored: there may be one that is noted nowhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_writing: bool,
     /// Why it failed last, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -89,6 +97,7 @@ impl Engine {
         if !matches!(outcome, Renewal::Failed(_)) {
             self.end_standstill().await?;
             self.resume_consents().await?;
+            self.take_customers_back(gdap).await?;
         }
         Ok(outcome)
     }
@@ -123,42 +132,63 @@ impl Engine {
         })
     }
 
-    /// Exchange, note, write, switch off: in this order.
+    /// Exchange, note, write, note, switch off: in this order.
     async fn renew(&self, gdap: &Gdap, held: &mut Versioned<TokenRenewal>) -> Result<Renewal, EngineError> {
+        let vault = gdap.broker().vault();
+        // Before the newest is read, so that what is listed besides it is older.
+        let listed = match held.value.is_writing {
+            true => Some(vault.enabled_versions().await),
+            false => None,
+        };
         let (tokens, stored) = match gdap.broker().exchange(gdap.partner_tenant(), partner::SCOPE).await {
             Ok(exchanged) => exchanged,
             Err(error) => return Ok(Renewal::Failed(error)),
         };
-        // What runs before this one could not switch off, or died before they did.
-        let mut superseded = Vec::new();
-        for version in held.value.superseded.clone() {
-            if version != stored.version && !is_retired(gdap, &version).await {
-                superseded.push(version);
+        match listed {
+            Some(Ok(versions)) => {
+                held.value.superseded.extend(versions);
+                held.value.is_writing = false;
             }
+            Some(Err(error)) => {
+                warn!("A superseded refresh token may be left that is noted nowhere: {error}; it is looked for again");
+            }
+            None => {}
         }
-        let Some(replacement) =
-            tokens.refresh_token.filter(|token| !token.is_empty() && *token != stored.refresh_token)
-        else {
-            held.value.superseded = superseded;
-            return Ok(Renewal::Unchanged);
-        };
-        let noted = [&superseded[..], std::slice::from_ref(&stored.version)].concat();
-        let noted = TokenRenewal { superseded: noted, ..held.value.clone() };
-        let Some(noted) = self.save_renewal(held, noted).await? else { return Ok(Renewal::NotNeeded) };
+        held.value.superseded.extend(held.value.written.take_if(|version| *version != stored.version));
+        // What runs before this one could not switch off, or died before they did.
+        switch_off(gdap, held, &stored.version).await;
+        let is_new = |token: &Secret| !token.expose().is_empty() && !token.matches(stored.refresh_token.expose());
+        let Some(replacement) = tokens.refresh_token.filter(is_new) else { return Ok(Renewal::Unchanged) };
+        let was_writing = held.value.is_writing;
+        let mut next = TokenRenewal { is_writing: true, ..held.value.clone() };
+        next.superseded.push(stored.version.clone());
+        let Some(noted) = self.save_renewal(held, next).await? else { return Ok(Renewal::NotNeeded) };
         *held = noted;
         // Somebody may have signed in since it was read: then theirs is the newest, and ours would hide it.
-        match gdap.broker().vault().read().await {
-            Ok(Some(newest)) if newest.version == stored.version => {}
-            Ok(_) => return Ok(Renewal::NotNeeded),
+        let newest = vault.read().await;
+        if !matches!(&newest, Ok(Some(newest)) if newest.version == stored.version) {
+            held.value.is_writing = was_writing;
+            return Ok(newest.map_or_else(|error| Renewal::Failed(error.into()), |_| Renewal::NotNeeded));
+        }
+        let ours = match vault.save(&replacement, stored.user.as_deref(), self.now()).await {
+            Ok(version) => version,
             Err(error) => return Ok(Renewal::Failed(error.into())),
+        };
+        let next = TokenRenewal { is_writing: was_writing, written: Some(ours.clone()), ..held.value.clone() };
+        // Who has taken the renewal over meanwhile finds the mark, and lists.
+        let Some(noted) = self.save_renewal(held, next).await? else { return Ok(Renewal::NotNeeded) };
+        *held = noted;
+        let newest = match vault.read().await {
+            Ok(Some(newest)) => newest.version,
+            // Where it cannot be told now, the next run tells.
+            _ => ours.clone(),
+        };
+        let is_overtaken = newest != ours;
+        if is_overtaken {
+            held.value.superseded.extend(held.value.written.take());
         }
-        if let Err(error) = gdap.broker().vault().save(&replacement, stored.user.as_deref(), self.now()).await {
-            return Ok(Renewal::Failed(error.into()));
-        }
-        if is_retired(gdap, &stored.version).await {
-            held.value.superseded = superseded;
-        }
-        Ok(Renewal::Renewed)
+        switch_off(gdap, held, &newest).await;
+        Ok(if is_overtaken { Renewal::NotNeeded } else { Renewal::Renewed })
     }
 
     /// Says how bad it is.
@@ -177,10 +207,15 @@ impl Engine {
     }
 }
 
-async fn is_retired(gdap: &Gdap, version: &str) -> bool {
-    let retired = gdap.broker().vault().retire(version).await;
-    if let Err(error) = &retired {
-        warn!("A superseded refresh token could not be switched off yet: {error}");
+/// Switches off what is superseded, but for the newest version; what cannot be now stays noted.
+async fn switch_off(gdap: &Gdap, held: &mut Versioned<TokenRenewal>, newest: &str) {
+    let mut superseded = std::mem::take(&mut held.value.superseded);
+    superseded.sort_unstable();
+    superseded.dedup();
+    for version in superseded.into_iter().filter(|version| version != newest) {
+        if let Err(error) = gdap.broker().vault().retire(&version).await {
+            warn!("A superseded refresh token could not be switched off yet: {error}");
+            held.value.superseded.push(version);
+        }
     }
-    retired.is_ok()
 }

@@ -47,7 +47,7 @@ use crate::ncrontab::Schedule;
 /// How long an invocation may take: below the function timeout of `host.json` (5 minutes) and below the lock renewal.
 pub const INVOCATION_DEADLINE: Duration = Duration::from_secs(4 * 60);
 /// The largest body: what the platform lets through (contracts/custom-handler.md §12.3).
-const BODY_LIMIT: usize = 100 * 1024 * 1024;
+pub const BODY_LIMIT: usize = 100 * 1024 * 1024;
 
 /// What the functions work with.
 pub struct App {

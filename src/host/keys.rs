@@ -2,30 +2,29 @@
 
 use axum::http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
-use subtle::ConstantTimeEq;
+
+use crate::secret::Secret;
 
 /// The keys that are accepted, for functions and for the admin addresses alike. None means that nobody gets in.
 #[derive(Clone, Default)]
-pub struct FunctionKeys(Vec<String>);
+pub struct FunctionKeys(Vec<Secret>);
 
 impl FunctionKeys {
     /// Keeps the keys; empty ones are left out, since an empty key would let everybody in.
-    pub fn new(keys: impl IntoIterator<Item = String>) -> Self {
-        Self(keys.into_iter().map(|key| key.trim().to_owned()).filter(|key| !key.is_empty()).collect())
+    pub fn new(keys: impl IntoIterator<Item = impl Into<Secret>>) -> Self {
+        let trimmed = |key: Secret| Secret::new(key.expose().trim());
+        let keys = keys.into_iter().map(|key| trimmed(key.into()));
+        Self(keys.filter(|key| !key.expose().is_empty()).collect())
     }
 
     /// Whether the request shows one of them, in `x-functions-key` or else in the query as `code`. Every key is
     /// compared, and in constant time, so that the answer's timing tells nothing.
     pub fn admit(&self, headers: &HeaderMap, uri: &Uri) -> bool {
         let shown = match headers.get("x-functions-key") {
-            Some(value) => value.as_bytes().to_vec(),
-            None => match query_value(uri.query().unwrap_or_default(), "code") {
-                Some(value) => value.into_bytes(),
-                None => return false,
-            },
+            Some(value) => value.to_str().ok().map(str::to_owned),
+            None => query_value(uri.query().unwrap_or_default(), "code"),
         };
-        let equal = |key: &String| key.as_bytes().ct_eq(&shown);
-        self.0.iter().map(equal).fold(subtle::Choice::from(0), |any, one| any | one).into()
+        shown.is_some_and(|shown| Secret::any_matches(&self.0, &shown))
     }
 }
 

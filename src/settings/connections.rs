@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
+use super::Secret;
 use super::endpoint::{Endpoint, is_loopback};
 use super::reader::Reader;
-use super::secret::Secret;
 use crate::store::tables::{TablesConfig, TablesCredential};
 
 /// How to send to Service Bus.

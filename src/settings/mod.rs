@@ -12,7 +12,6 @@ mod offers;
 mod otlp;
 mod problem;
 mod reader;
-mod secret;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,13 +24,13 @@ use crate::access::guests::AllowedTenants;
 use crate::rollout::resource_id::is_guid;
 use crate::rollout::submission::States;
 
+pub use crate::secret::Secret;
 pub use concerns::*;
 pub use connections::{ConnectionIdentity, ServiceBusConnection, StorageConnection};
 pub use documentation::{ALL, SettingDoc, default_of, named_by_functions};
 pub use endpoint::{Endpoint, InvalidEndpoint, is_loopback};
 pub use offers::{DEFAULT_ORDER, Offer, OfferPlan, OfferSettings};
 pub use problem::{Problem, SettingsError};
-pub use secret::Secret;
 
 impl Settings {
     /// Every setting by name, default and meaning.

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::Secret;
 use super::endpoint::{Endpoint, InvalidEndpoint};
 use super::problem::Problem;
-use super::secret::Secret;
 
 /// What a value must be, in words, when it is an endpoint.
 const ENDPOINT: &str = "give an https address, or http to localhost, such as https://management.azure.com";

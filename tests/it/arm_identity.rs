@@ -261,7 +261,7 @@ fn the_settings_decide_which_identity_it_is() {
     let secret = IdentityConfig {
         tenant_id: set("t"),
         client_id: set("c"),
-        client_secret: set("hush"),
+        client_secret: Some("hush".into()),
         identity_endpoint: set("http://127.0.0.1/msi/token"),
         ..IdentityConfig::default()
     };
@@ -293,7 +293,7 @@ async fn a_secret_that_cannot_be_exchanged_is_not_shown_and_the_error_names_the_
     let config = IdentityConfig {
         tenant_id: Some("5d0f7a10-0000-4000-8000-00000000f001".to_owned()),
         client_id: Some("0b1ec700-0000-4000-8000-00000000aa01".to_owned()),
-        client_secret: Some("hush".to_owned()),
+        client_secret: Some("hush".into()),
         authority_host: Some(format!("https://{}", nobody.local_addr().unwrap())),
         ..IdentityConfig::default()
     };

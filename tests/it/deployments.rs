@@ -71,6 +71,46 @@ async fn json_rows_are_imported_and_shown_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_in_a_row_is_named_by_its_member() {
+    let world = World::new().await;
+    let rows = json!([
+        {"applicationId": 7}, {"applicationId": application(0), "tenantId": 5, "offer": []},
+        {"applicationId": application(1), "preview": "perhaps"}, {"applicationId": application(2), "plan": null},
+    ]);
+    let (_, result) = put(&world, "application/json", rows.to_string()).await;
+    let why = |at: usize| result["rejected"][at]["why"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(why(0), "applicationId: invalid type: integer `7`, expected a string");
+    assert!(why(1).contains("tenantId: invalid type") && why(1).contains("offer: invalid type"), "{result}");
+    assert_eq!(why(2), "preview: neither true nor false");
+    assert_eq!((&result["imported"], why(3)), (&json!(1), String::new()), "{result}");
+}
+
+#[tokio::test]
+async fn a_csv_may_come_from_any_spreadsheet_and_what_is_none_is_named() {
+    let world = World::new().await;
+    for (number, delimiter) in [';', '\t'].into_iter().enumerate() {
+        let csv = format!("\u{feff}applicationId,publisher,offer,plan\r\n\"{}\",a,b,\"c\"\r\n", application(number));
+        let result = import_csv(&world, csv.replace(',', &delimiter.to_string())).await;
+        assert_eq!((&result["imported"], &result["rejected"]), (&json!(1), &json!([])), "{delimiter:?}: {result}");
+        assert_eq!(show(&world, number).await["offer"], "b", "{delimiter:?}");
+    }
+    let utf16: Vec<u8> = "\u{feff}applicationId\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (body, words) in [
+        (Vec::new(), "it is empty"),
+        (b" \r\n".to_vec(), "it is empty"),
+        (utf16, "it is UTF-16: save it as UTF-8"),
+        (b"application\xffId\nx".to_vec(), "the first line of the CSV: it is not UTF-8"),
+        (b"id;plan\nx;y".to_vec(), "no column applicationId"),
+    ] {
+        let (status, problem) = put(&world, "text/csv", body).await;
+        assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, "body"), "{problem}");
+        assert!(problem["errors"][0]["why"].as_str().unwrap().contains(words), "{words}: {problem}");
+    }
+    let (status, problem) = put(&world, "application/json", "").await;
+    assert_eq!((status, &problem["errors"][0]["why"]), (StatusCode::BAD_REQUEST, &json!("it is empty")), "{problem}");
+}
+
+#[tokio::test]
 async fn one_deployment_is_shown_with_the_wanted_version_and_what_becomes_of_its_latest_refresh() {
     let world = World::new().await;
     let ids = world.deploy(3).await;
@@ -184,7 +224,7 @@ async fn what_is_no_import_is_refused_by_name() {
         let (status, problem) = put(&world, "application/json", body).await;
         assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, "body"), "{body}");
     }
-    for csv in ["", "\n", "applicationid,plan\nx,y\n", "publisher,offer\n"] {
+    for csv in ["applicationid,plan\nx,y\n", "publisher,offer\n"] {
         let (status, problem) = put(&world, "text/csv", csv).await;
         assert_eq!((status, field(&problem)), (StatusCode::BAD_REQUEST, "body"), "{csv}");
         assert!(problem["errors"][0]["why"].as_str().unwrap().contains("applicationId"), "{problem}");

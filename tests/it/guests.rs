@@ -42,7 +42,9 @@ fn app(scene: &Scene, kind: IdentityKind) -> IdentityConfig {
         ..IdentityConfig::default()
     };
     let app = match kind {
-        IdentityKind::ClientSecret => IdentityConfig { client_secret: Some(config.client_secret.clone()), ..app },
+        IdentityKind::ClientSecret => {
+            IdentityConfig { client_secret: Some(config.client_secret.clone().into()), ..app }
+        }
         _ => {
             let clock = scene.world.clock.clone();
             let identity = TokenSource::from_credential(Arc::new(Identity(clock.clone())), Arc::new(clock));

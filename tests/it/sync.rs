@@ -265,13 +265,18 @@ async fn throttles_are_obeyed_and_the_run_goes_on_where_it_was() {
     begin(&world).await;
     let began = world.now();
     world.run_due().await;
-    assert_eq!(world.get("/api/deployments/sync").await["state"], "listing");
+    let run = world.get("/api/deployments/sync").await;
+    assert_eq!(run["state"], "listing");
+    let due = json!(world.now() + Duration::from_secs(40));
+    let (until, why) = (&run["waits"]["until"], run["waits"]["why"].as_str().unwrap());
+    assert!(*until == due && why.starts_with("SubscriptionRequestsThrottled: "), "it says what it waits for: {run}");
     let asked = world.simulator.stats().inventory;
     world.advance(Duration::from_secs(39));
     world.run_due().await;
     assert_eq!(world.simulator.stats().inventory, asked, "not a second too soon");
     let run = finish(&world).await;
     assert_eq!((&run["counts"]["new"], &run["problems"]), (&json!(3), &json!([])), "{run}");
+    assert_eq!(run["waits"], Value::Null, "{run}");
     assert!(world.now() >= began + Duration::from_secs(160), "it waited as long as it was told");
 }
 

@@ -21,7 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["access", "arm", "partner_center", "queue", "store", "webhook"],
     &["sqlite", "metrics"],
     &["clock", "ncrontab", "loopback", "trace"],
-    &["timespan", "lighthouse"],
+    &["timespan", "secret", "lighthouse"],
     &["rollout"],
 ];
 

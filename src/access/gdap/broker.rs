@@ -142,7 +142,7 @@ impl Broker {
 
     async fn fetch(&self, slot: &Slot, tenant: &str, scope: &str) -> Result<BearerToken, GdapError> {
         let (tokens, _) = self.exchange(tenant, scope).await?;
-        let token = BearerToken::new(&tokens.access_token).ok_or_else(|| GdapError::Retry {
+        let token = BearerToken::new(tokens.access_token.expose()).ok_or_else(|| GdapError::Retry {
             why: "Entra's token cannot be sent in a header".to_owned(),
             wait: None,
         })?;

@@ -13,8 +13,9 @@ use super::link::at;
 use super::oauth::OAuthError;
 use super::wire::{self, NoAnswer};
 use crate::access::certificate::ClientCertificate;
-use crate::access::credential::{FEDERATION_SCOPE, NoToken, TokenSource};
+use crate::access::credential::{BearerToken, FEDERATION_SCOPE, NoToken, TokenSource};
 use crate::clock::Clock;
+use crate::secret::Secret;
 
 const ENTRA: &str = "Microsoft Entra";
 
@@ -22,7 +23,7 @@ const ENTRA: &str = "Microsoft Entra";
 #[derive(Clone)]
 pub enum AppProof {
     /// By its secret.
-    Secret(String),
+    Secret(Secret),
     /// By a certificate, with which it signs an assertion for each request.
     Certificate(ClientCertificate),
     /// By a managed identity that its registration trusts as a federated credential: no secret at all.
@@ -65,14 +66,14 @@ impl TokenEndpoint {
 #[derive(Deserialize)]
 pub struct Tokens {
     /// For the audience asked for.
-    pub access_token: String,
+    pub access_token: Secret,
     /// Seconds.
     #[serde(deserialize_with = "seconds")]
     pub expires_in: u64,
     /// What it admits to, with spaces between, where Entra says so.
     pub scope: Option<String>,
     /// The replacement, where `offline_access` was asked for.
-    pub refresh_token: Option<String>,
+    pub refresh_token: Option<Secret>,
     /// Who signed in, where `openid` was asked for.
     pub id_token: Option<String>,
 }
@@ -137,13 +138,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// A refresh token for tokens of `tenant`.
-    pub async fn refresh(&self, tenant: &str, refresh_token: &str, scope: &str) -> Result<Tokens, Refused> {
+    pub async fn refresh(&self, tenant: &str, refresh_token: &Secret, scope: &str) -> Result<Tokens, Refused> {
         // The older endpoint gives a replacement unasked.
         let (name, value) = match self.endpoint {
             TokenEndpoint::V2 => ("scope", format!("{scope} offline_access")),
             TokenEndpoint::V1 => ("resource", scope.strip_suffix("/.default").unwrap_or(scope).to_owned()),
         };
-        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token), (name, &*value)];
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose()), (name, &*value)];
         self.post(self.endpoint, tenant, &form).await
     }
 
@@ -152,14 +153,14 @@ impl Exchange {
         &self,
         tenant: &str,
         code: &str,
-        verifier: &str,
+        verifier: &Secret,
         redirect: &str,
         scope: &str,
     ) -> Result<Tokens, Refused> {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
-            ("code_verifier", verifier),
+            ("code_verifier", verifier.expose()),
             ("redirect_uri", redirect),
             ("scope", scope),
         ];
@@ -169,20 +170,20 @@ impl Exchange {
     async fn post(&self, endpoint: TokenEndpoint, tenant: &str, fields: &[(&str, &str)]) -> Result<Tokens, Refused> {
         let url = at(&self.authority, &endpoint.path(tenant));
         let assertion = match &self.proof {
-            AppProof::ManagedIdentity(tokens) => Some(tokens.token(FEDERATION_SCOPE).await?.secret().to_owned()),
+            AppProof::ManagedIdentity(tokens) => Some(Secret::new(tokens.token(FEDERATION_SCOPE).await?.secret())),
             AppProof::Certificate(certificate) => {
                 let now = self.clock.now().timestamp();
                 let signed = certificate.assertion(&self.client_id, url.as_str(), now);
-                Some(signed.map_err(|_| Refused::CannotSign)?)
+                Some(Secret::new(signed.map_err(|_| Refused::CannotSign)?))
             }
             AppProof::Secret(_) | AppProof::Public => None,
         };
         let mut form = vec![("client_id", &*self.client_id)];
         match (&self.proof, &assertion) {
-            (AppProof::Secret(secret), _) => form.push(("client_secret", secret)),
+            (AppProof::Secret(secret), _) => form.push(("client_secret", secret.expose())),
             (_, Some(assertion)) => {
                 form.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
-                form.push(("client_assertion", assertion));
+                form.push(("client_assertion", assertion.expose()));
             }
             _ => {}
         }
@@ -190,8 +191,9 @@ impl Exchange {
         let received = wire::send(ENTRA, wire::form(self.http.post(url), &form)).await?;
         if received.status.is_success() {
             let tokens: Tokens = received.json(ENTRA)?;
-            let is_sendable = http::HeaderValue::from_str(&tokens.access_token).is_ok();
-            return match is_sendable && !tokens.access_token.is_empty() && tokens.expires_in > 0 {
+            let token = tokens.access_token.expose();
+            let is_sendable = !token.is_empty() && BearerToken::new(token).is_some();
+            return match is_sendable && tokens.expires_in > 0 {
                 true => Ok(tokens),
                 false => Err(NoAnswer::Unreadable { service: ENTRA, status: received.status.as_u16() }.into()),
             };

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::link::at;
-use super::relationship::{self, Relationship, Status, Wish};
+use super::relationship::{self, AccessDetails, Relationship, Status, Wish};
 use super::scopes::{Grant, Offered, Required};
 use super::trouble::GdapError;
 use super::wire::{self, NoAnswer};
@@ -39,6 +39,29 @@ pub struct Assignment {
     pub id: String,
     /// pending, active, deleting, deleted, error, or a newer word.
     pub status: String,
+    /// Who has it.
+    #[serde(default, rename = "accessContainer", skip_serializing)]
+    container: Option<Container>,
+    #[serde(default, rename = "accessDetails", skip_serializing)]
+    details: Option<AccessDetails>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    access_container_id: String,
+}
+
+impl Assignment {
+    /// Whether it is one of `group`, and not on its way out.
+    fn is_of(&self, group: &str) -> bool {
+        let is_over = ["deleting", "deleted", "error"].iter().any(|word| self.status.eq_ignore_ascii_case(word));
+        !is_over && self.container.as_ref().is_some_and(|of| of.access_container_id.eq_ignore_ascii_case(group))
+    }
+
+    fn has(&self, roles: &[String]) -> bool {
+        self.details.as_ref().is_some_and(|of| roles.iter().all(|role| of.has(role)))
+    }
 }
 
 impl Gdap {
@@ -98,11 +121,32 @@ impl Gdap {
         }
     }
 
-    /// Makes one; the customer has not heard of it yet.
+    /// Makes one; the customer has not heard of it yet. Where one of this name is there already, as after an answer that was
+    /// lost, it is that one, if it is what is wished for.
     pub async fn create_relationship(&self, wish: &Wish) -> Result<Relationship, GdapError> {
         let url = self.graph(RELATIONSHIPS);
         let received = self.call(&self.config.partner_tenant, Method::POST, url, Some(wish.body())).await?;
-        self.taken(&received, &self.config.partner_tenant)
+        if received.status != http::StatusCode::CONFLICT {
+            return self.taken(&received, &self.config.partner_tenant);
+        }
+        let named: Vec<_> = self.relationships().await?.into_iter().filter(|known| wish.names(known)).collect();
+        if let Some(known) = named.iter().find(|known| wish.is(known)) {
+            return Ok(known.clone());
+        }
+        let why = match named.first() {
+            Some(known) => {
+                let status = String::from(known.status.clone());
+                format!(
+                    "relationship {} has this name and is {status}, {}: give another name",
+                    known.id,
+                    wish.differs(known)
+                )
+            }
+            None => {
+                "Graph answered 409 to a new relationship, and shows none of this name: wait a few minutes".to_owned()
+            }
+        };
+        Err(GdapError::InTheWay { why })
     }
 
     /// Offers one to its customer: from now on it is as it is. Where it stands then; one that was offered before stays where it
@@ -116,12 +160,28 @@ impl Gdap {
         self.request(id, "terminate", Status::Terminating).await
     }
 
-    /// Gives `roles` of a relationship in force to the members of a security group.
+    /// Gives `roles` of a relationship in force to the members of a security group. Where the group has them already, it is that
+    /// assignment.
     pub async fn assign(&self, id: &str, group: &str, roles: &[String]) -> Result<Assignment, GdapError> {
         let body = relationship::assignment(group, roles);
         let home = &self.config.partner_tenant;
         let received = self.call(home, Method::POST, self.one(id, "/accessAssignments"), Some(body)).await?;
-        self.taken(&received, home)
+        if received.status != http::StatusCode::CONFLICT {
+            return self.taken(&received, home);
+        }
+        let known: Vec<_> = self.assignments(id).await?.into_iter().filter(|known| known.is_of(group)).collect();
+        if let Some(known) = known.iter().find(|known| known.has(roles)) {
+            return Ok(known.clone());
+        }
+        let why = match known.first() {
+            Some(known) => format!(
+                "the group has assignment {} of this relationship, with other roles ({}): change it in Partner Center",
+                known.id, known.status
+            ),
+            None => "Graph answered 409 to the assignment: see whether the relationship is active, and try again in a few minutes"
+                .to_owned(),
+        };
+        Err(GdapError::InTheWay { why })
     }
 
     /// The assignments of a relationship.

@@ -39,6 +39,7 @@ pub use trouble::{GdapError, Standstill};
 
 use super::credential::{BearerToken, scope_of};
 use crate::rollout::Timestamp;
+use crate::secret::Secret;
 use link::{State, StateKey};
 use scopes::{GRAPH_APP, Grant};
 use webhook::Verifier;
@@ -63,7 +64,7 @@ pub struct GdapConfig {
     /// `PUBLIC_URL`; without it links come back to nobody.
     pub public_url: Option<Url>,
     /// `CONSENT_STATE_KEY`.
-    pub consent_state_key: Option<String>,
+    pub consent_state_key: Option<Secret>,
     /// What the customer sees beside the consent.
     pub display_name: String,
     /// Roots that are trusted for webhooks besides the machine's.
@@ -83,7 +84,7 @@ impl Gdap {
     /// Over a broker, and a client that follows no redirect. Asks nobody yet.
     pub fn new(config: GdapConfig, broker: Broker, http: reqwest::Client) -> Self {
         let verifier = Verifier::new(http.clone(), config.partner_api_endpoint.clone(), config.extra_roots.clone());
-        let state_key = config.consent_state_key.as_deref().map(StateKey::new);
+        let state_key = config.consent_state_key.as_ref().map(|key| StateKey::new(key.expose()));
         Self { config, broker, http, state_key, verifier }
     }
 

@@ -137,7 +137,7 @@ impl Gdap {
         let answer = self.ask(Method::GET, PATH, None).await?;
         match answer.received.status.as_u16() {
             404 | 204 => Ok(None),
-            200 if matches!(&*answer.received.body, b"" | b"null") => Ok(None),
+            200 if matches!(&answer.received.body[..], b"" | b"null") => Ok(None),
             200..=299 => Ok(Some(answer.received.json(SERVICE)?)),
             _ => Err(self.not_registered(&answer)),
         }

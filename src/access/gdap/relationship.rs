@@ -121,6 +121,13 @@ pub struct AccessDetails {
     pub unified_roles: Vec<Role>,
 }
 
+impl AccessDetails {
+    /// Whether `role` is among them.
+    pub fn has(&self, role: &str) -> bool {
+        self.unified_roles.iter().any(|known| known.role_definition_id.eq_ignore_ascii_case(role))
+    }
+}
+
 /// A role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -137,7 +144,7 @@ impl Relationship {
 
     /// Whether it brings `role`.
     pub fn has_role(&self, role: &str) -> bool {
-        self.access_details.unified_roles.iter().any(|known| known.role_definition_id.eq_ignore_ascii_case(role))
+        self.access_details.has(role)
     }
 }
 
@@ -204,6 +211,43 @@ impl Wish {
             problems.push("role: a relationship with Global Administrator cannot be prolonged by itself".to_owned());
         }
         problems
+    }
+
+    /// Whether `known` has the name that is wished for.
+    pub fn names(&self, known: &Relationship) -> bool {
+        known.display_name.trim().eq_ignore_ascii_case(self.display_name.trim())
+    }
+
+    /// Whether `known` is what is wished for, and not over. How long it lasts is not compared, since Graph counts from its beginning.
+    pub fn is(&self, known: &Relationship) -> bool {
+        !known.status.is_over() && self.is_for(known) && self.has_roles_of(known)
+    }
+
+    /// In which way `known` is something else.
+    pub fn differs(&self, known: &Relationship) -> &'static str {
+        if !self.is_for(known) {
+            "for another customer"
+        } else if !self.has_roles_of(known) {
+            "with other roles"
+        } else {
+            "and a name stays taken"
+        }
+    }
+
+    fn is_for(&self, known: &Relationship) -> bool {
+        match (&self.tenant_id, known.tenant_id()) {
+            (Some(wished), known) => known.is_some_and(|known| wished.eq_ignore_ascii_case(&known)),
+            // For anybody: whoever has accepted it was given its invitation.
+            (None, _) => true,
+        }
+    }
+
+    fn has_roles_of(&self, known: &Relationship) -> bool {
+        let its = &known.access_details.unified_roles;
+        self.roles.iter().all(|role| known.has_role(role))
+            && its
+                .iter()
+                .all(|role| self.roles.iter().any(|wished| wished.eq_ignore_ascii_case(&role.role_definition_id)))
     }
 
     /// The body that Graph takes.

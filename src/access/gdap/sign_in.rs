@@ -6,7 +6,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use url::Url;
 use uuid::Uuid;
 
@@ -14,12 +13,13 @@ use super::claims::Claims;
 use super::exchange::Tokens;
 use super::link::at;
 use super::partner;
+use crate::secret::Secret;
 
 /// One sign-in, with what makes it ours.
 pub struct SignIn {
-    state: String,
-    nonce: String,
-    verifier: String,
+    state: Secret,
+    nonce: Secret,
+    verifier: Secret,
     redirect: String,
 }
 
@@ -58,13 +58,13 @@ impl SignIn {
     /// A sign-in that comes back to `redirect`, a loopback address.
     pub fn new(redirect: String) -> Self {
         // From the system's source of randomness; the verifier is 64 characters, of at most 128.
-        let random = || format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let random = || Secret::new(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
         Self { state: random(), nonce: random(), verifier: random(), redirect }
     }
 
     /// Where the browser has to go.
     pub fn url(&self, authority: &Url, tenant: &str, client_id: &str) -> Url {
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.as_bytes()));
+        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose()));
         let mut url = at(authority, &format!("{tenant}/oauth2/v2.0/authorize"));
         url.query_pairs_mut()
             .append_pair("client_id", client_id)
@@ -72,8 +72,8 @@ impl SignIn {
             .append_pair("redirect_uri", &self.redirect)
             .append_pair("response_mode", "query")
             .append_pair("scope", &scope())
-            .append_pair("state", &self.state)
-            .append_pair("nonce", &self.nonce)
+            .append_pair("state", self.state.expose())
+            .append_pair("nonce", self.nonce.expose())
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
             // The service's own user, not whoever happens to be signed in to this browser.
@@ -82,7 +82,7 @@ impl SignIn {
     }
 
     /// The proof that who exchanges the code is who asked for it.
-    pub fn verifier(&self) -> &str {
+    pub fn verifier(&self) -> &Secret {
         &self.verifier
     }
 
@@ -102,7 +102,7 @@ impl SignIn {
                 .map(|(_, value)| value.into_owned())
         };
         let state = value("state").unwrap_or_default();
-        if !bool::from(state.as_bytes().ct_eq(self.state.as_bytes())) {
+        if !self.state.matches(&state) {
             return Err(SignInError::OtherState);
         }
         if let Some(error) = value("error") {
@@ -116,10 +116,10 @@ impl SignIn {
     ///
     /// # Errors
     /// [`SignInError`].
-    pub fn accept(&self, tokens: Tokens, tenant: &str) -> Result<(String, Option<String>), SignInError> {
+    pub fn accept(&self, tokens: Tokens, tenant: &str) -> Result<(Secret, Option<String>), SignInError> {
         let identity = tokens.id_token.as_deref().and_then(Claims::of).ok_or(SignInError::OtherNonce)?;
         let nonce = identity.nonce.as_deref().unwrap_or_default();
-        if !bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
+        if !self.nonce.matches(nonce) {
             return Err(SignInError::OtherNonce);
         }
         match &identity.tid {
@@ -128,12 +128,13 @@ impl SignIn {
             }
             _ => {}
         }
-        let access = Claims::of(&tokens.access_token).unwrap_or_default();
+        let access = Claims::of(tokens.access_token.expose()).unwrap_or_default();
         if !access.has_mfa() && !identity.has_mfa() {
             return Err(SignInError::NoSecondFactor);
         }
         let user = identity.preferred_username.or(access.upn);
-        let token = tokens.refresh_token.filter(|token| !token.is_empty()).ok_or(SignInError::NoRefreshToken)?;
+        let token =
+            tokens.refresh_token.filter(|token| !token.expose().is_empty()).ok_or(SignInError::NoRefreshToken)?;
         Ok((token, user))
     }
 }
@@ -156,12 +157,11 @@ mod tests {
 
     fn tokens(sign_in: &SignIn, change: impl Fn(&mut serde_json::Value, &mut serde_json::Value)) -> Tokens {
         let mut access = serde_json::json!({"amr": ["pwd", "mfa"]});
-        let mut identity =
-            serde_json::json!({"nonce": sign_in.nonce, "tid": TENANT, "preferred_username": "obo@fabrikam.example"});
+        let mut identity = serde_json::json!({"nonce": sign_in.nonce.expose(), "tid": TENANT, "preferred_username": "obo@fabrikam.example"});
         change(&mut access, &mut identity);
-        let refresh_token = Some("1.refresh".to_owned());
+        let refresh_token = Some("1.refresh".into());
         let id_token = Some(token(&identity));
-        Tokens { access_token: token(&access), expires_in: 3_600, scope: None, refresh_token, id_token }
+        Tokens { access_token: token(&access).into(), expires_in: 3_600, scope: None, refresh_token, id_token }
     }
 
     #[test]
@@ -169,18 +169,18 @@ mod tests {
         let sign_in = SignIn::new("http://localhost:4000".into());
         let url = sign_in.url(&"https://login.microsoftonline.com".parse().unwrap(), TENANT, "app");
         let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
-        assert_eq!(query["code_challenge"], URL_SAFE_NO_PAD.encode(Sha256::digest(sign_in.verifier())));
+        assert_eq!(query["code_challenge"], URL_SAFE_NO_PAD.encode(Sha256::digest(sign_in.verifier().expose())));
         assert_eq!(query["code_challenge_method"], "S256");
-        assert!(!url.as_str().contains(sign_in.verifier()));
-        assert!((43..=128).contains(&sign_in.verifier().len()));
-        assert!(!format!("{sign_in:?}").contains(&sign_in.state));
-        assert_ne!(sign_in.state, SignIn::new(String::new()).state);
+        assert!(!url.as_str().contains(sign_in.verifier().expose()));
+        assert!((43..=128).contains(&sign_in.verifier().expose().len()));
+        assert!(!format!("{sign_in:?}").contains(sign_in.state.expose()));
+        assert!(!sign_in.state.matches(SignIn::new(String::new()).state.expose()));
     }
 
     #[test]
     fn only_the_answer_to_this_sign_in_is_taken() {
         let sign_in = SignIn::new("http://localhost:4000".into());
-        let state = &sign_in.state;
+        let state = sign_in.state.expose();
         for (query, expected) in [
             (format!("code=abc%2Fd&state={state}"), Ok("abc/d".to_owned())),
             (
@@ -201,19 +201,20 @@ mod tests {
     #[test]
     fn a_sign_in_without_a_second_factor_or_of_another_tenant_is_not_kept() {
         let sign_in = SignIn::new(String::new());
-        let good = sign_in.accept(tokens(&sign_in, |_, _| {}), TENANT);
+        let accept = |tokens| sign_in.accept(tokens, TENANT).map(|(token, user)| (token.expose().to_owned(), user));
+        let good = accept(tokens(&sign_in, |_, _| {}));
         assert_eq!(good, Ok(("1.refresh".into(), Some("obo@fabrikam.example".into()))));
         let no_mfa = tokens(&sign_in, |access, _| access["amr"] = serde_json::json!(["pwd"]));
-        assert_eq!(sign_in.accept(no_mfa, TENANT), Err(SignInError::NoSecondFactor));
+        assert_eq!(accept(no_mfa), Err(SignInError::NoSecondFactor));
         let replayed = tokens(&sign_in, |_, identity| identity["nonce"] = "other".into());
-        assert_eq!(sign_in.accept(replayed, TENANT), Err(SignInError::OtherNonce));
+        assert_eq!(accept(replayed), Err(SignInError::OtherNonce));
         let elsewhere = tokens(&sign_in, |_, identity| identity["tid"] = "t".into());
-        assert_eq!(sign_in.accept(elsewhere, TENANT), Err(SignInError::OtherTenant("t".into())));
+        assert_eq!(accept(elsewhere), Err(SignInError::OtherTenant("t".into())));
         let mut bare = tokens(&sign_in, |_, _| {});
         bare.id_token = None;
-        assert_eq!(sign_in.accept(bare, TENANT), Err(SignInError::OtherNonce));
+        assert_eq!(accept(bare), Err(SignInError::OtherNonce));
         let mut bare = tokens(&sign_in, |_, _| {});
         bare.refresh_token = None;
-        assert_eq!(sign_in.accept(bare, TENANT), Err(SignInError::NoRefreshToken));
+        assert_eq!(accept(bare), Err(SignInError::NoRefreshToken));
     }
 }

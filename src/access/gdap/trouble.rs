@@ -75,6 +75,12 @@ pub enum GdapError {
         /// What happened.
         why: String,
     },
+    /// What was to be made is there already, and is something else, or stands where it cannot be made.
+    #[error("{why}")]
+    InTheWay {
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// The refresh token is of no use: all of GDAP waits until a person signs in.
     #[error("a person has to sign in again with `permafresh gdap sign-in`: {why}")]
     SignInAgain {
@@ -116,7 +122,7 @@ impl GdapError {
             | Self::ConsentLacks { .. }
             | Self::CustomerPolicy { .. }
             | Self::NoRelationship { .. } => Standstill::Customer,
-            Self::SignInAgain { .. } | Self::Misconfigured { .. } => Standstill::Publisher,
+            Self::InTheWay { .. } | Self::SignInAgain { .. } | Self::Misconfigured { .. } => Standstill::Publisher,
         }
     }
 

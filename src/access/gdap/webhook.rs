@@ -178,10 +178,11 @@ impl Verifier {
             chain.extend(self.fetch(&issuer).await?);
         }
         self.leads_to_a_root(&chain, now)?;
+        belongs_to_microsoft(chain.first().ok_or(NotBelieved::Certificate("it cannot be read"))?)?;
         let chain = Arc::new(chain);
         let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         fetched.retain(|_, (_, until)| now < *until);
-        // Only what leads to a root gets here, so nobody but Microsoft can crowd out the others.
+        // Only Microsoft's own gets here, so that nobody else can crowd out the others.
         if fetched.len() < MOST_KEPT {
             fetched.insert(url.to_string(), (Arc::clone(&chain), now + KEPT));
         }
@@ -198,7 +199,7 @@ impl Verifier {
             return Err(NotBelieved::CertificateUnavailable);
         }
         if !received.body.starts_with(b"-----") {
-            return Ok(vec![CertificateDer::from(received.body)]);
+            return Ok(vec![CertificateDer::from(received.body.to_vec())]);
         }
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&received.body).collect();
         all.ok().filter(|all| !all.is_empty()).ok_or(NotBelieved::Certificate("it cannot be read"))
@@ -225,14 +226,6 @@ impl Verifier {
         // Again, since a kept one may have run out.
         self.leads_to_a_root(chain, now)?;
         let leaf = chain.first().ok_or(NotBelieved::Certificate("it cannot be read"))?;
-        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| NotBelieved::Certificate("it cannot be read"))?;
-        let mut organisations = parsed.subject().iter_organization();
-        if !matches!(
-            (organisations.next().map(x509_parser::prelude::AttributeTypeAndValue::as_str), organisations.next()),
-            (Some(Ok(ORGANISATION)), None)
-        ) {
-            return Err(NotBelieved::Certificate("it belongs to somebody else"));
-        }
         let certificate = EndEntityCert::try_from(leaf).map_err(|_| NotBelieved::Certificate("it cannot be read"))?;
         certificate
             .verify_signature(webpki::ring::RSA_PKCS1_2048_8192_SHA256, body, signature)
@@ -247,6 +240,15 @@ impl Verifier {
             let anchor = |root: &CertificateDer<'static>| Some(webpki::anchor_from_trusted_cert(root).ok()?.to_owned());
             roots.iter().filter_map(anchor).collect()
         })
+    }
+}
+
+fn belongs_to_microsoft(leaf: &CertificateDer<'static>) -> Result<(), NotBelieved> {
+    let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| NotBelieved::Certificate("it cannot be read"))?;
+    let mut organisations = parsed.subject().iter_organization();
+    match (organisations.next().map(x509_parser::prelude::AttributeTypeAndValue::as_str), organisations.next()) {
+        (Some(Ok(ORGANISATION)), None) => Ok(()),
+        _ => Err(NotBelieved::Certificate("it belongs to somebody else")),
     }
 }
 

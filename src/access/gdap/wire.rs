@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
+use zeroize::Zeroizing;
 
 use crate::rollout::Timestamp;
 
@@ -25,8 +27,8 @@ pub struct Received {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body, overwritten when it is dropped: it may hold a token.
+    pub body: Zeroizing<Vec<u8>>,
 }
 
 /// Why there is no answer, or none that can be read.
@@ -96,7 +98,9 @@ pub async fn send_for(
         false => NoAnswer::Unreachable { service },
     };
     let mut answer = request.send().await.map_err(failed)?;
-    let mut body = Vec::new();
+    // Room for all of it at once: what is moved to a larger place leaves a copy behind.
+    let announced = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut body = Zeroizing::new(Vec::with_capacity(announced.clamp(16 * 1024, largest)));
     while let Some(chunk) = answer.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > largest {
             return Err(NoAnswer::TooLarge { service });
@@ -106,9 +110,12 @@ pub async fn send_for(
     Ok(Received { status: answer.status(), headers: answer.headers().clone(), body })
 }
 
-/// A form as it is posted to a token endpoint.
+/// A form as it is posted to a token endpoint, overwritten once it is sent.
 pub fn form(request: reqwest::RequestBuilder, fields: &[(&str, &str)]) -> reqwest::RequestBuilder {
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    // Each byte becomes three at most.
+    let longest = fields.iter().map(|(name, value)| 3 * (name.len() + value.len()) + 2).sum();
+    let form = url::form_urlencoded::Serializer::new(String::with_capacity(longest)).extend_pairs(fields).finish();
+    let body = Bytes::from_owner(Zeroizing::new(form.into_bytes()));
     request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body)
 }
 

@@ -70,6 +70,7 @@ impl From<ClientError> for Failure {
                     }
                     400 | 422 => "correct what is named above; `--help` shows examples",
                     300..=399 => "the service redirects, which is not followed; give its final address with --url",
+                    413 => "send it in parts: the service takes 100 MiB at once",
                     503 => "the service is starting or not set up for this; read its log, then try again",
                     500..=599 => "read the log of the service, then try again",
                     _ => "read the log of the service",

@@ -24,7 +24,10 @@ pub enum FileFormat {
 /// Takes a file in; `-` is standard input.
 pub async fn import(client: &ApiClient, file: &Path, format: FileFormat, json: bool) -> Result<Exit, Failure> {
     let bytes = crate::cli::publish::read_input(file)?;
-    let result = client.import(bytes, body_format(format)).await?;
+    let result = client.import(bytes, body_format(format)).await.map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { error: failure.error.context(format!("cannot import {}", file.display())), ..failure }
+    })?;
     let rejected = result.rejected.len() as u64;
     if json {
         output::print_json(&result)?;

@@ -16,11 +16,17 @@ const SYNC_LOOK: Duration = Duration::from_secs(1);
 pub async fn sync(client: &ApiClient, dry_run: bool, json: bool) -> Result<Exit, Failure> {
     let mut run = client.start_sync(dry_run).await?;
     let id = run.id.clone();
-    let mut state = String::new();
+    let (mut state, mut waits) = (String::new(), None);
     while run.ended_at.is_none() {
         if run.state != state {
             output::say(&format!("{}: {} found so far", run.state, counted(run.counts.found, "deployment")));
             state.clone_from(&run.state);
+        }
+        if run.waits != waits {
+            if let Some(waits) = &run.waits {
+                output::say(&format!("it tries again at {}: {}", waits.until.format("%H:%M:%SZ"), plain(&waits.why)));
+            }
+            waits.clone_from(&run.waits);
         }
         tokio::time::sleep(SYNC_LOOK).await;
         run = client.get("look at the sync", "/api/deployments/sync").await?;

@@ -7,7 +7,8 @@ use super::check::{Check, Finding, Outcome, Verdict};
 use super::parts::{arm, said};
 use crate::access::claims::Claims;
 use crate::arm::{ArmClient, Looked};
-use crate::lighthouse::coverage::{Caller, Coverage, Scope, judge, roles_of};
+use crate::lighthouse::Scope;
+use crate::lighthouse::coverage::{Caller, Coverage, judge, roles_of};
 use crate::lighthouse::role::{REFRESH, Role};
 use crate::rollout::{ApplicationId, ReadAnswer, counted};
 

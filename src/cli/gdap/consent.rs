@@ -221,7 +221,8 @@ struct Status<'a> {
 /// Shows it.
 pub async fn status(args: &StatusArgs, engine: &Engine, gdap: &Gdap) -> Result<Exit, Failure> {
     let stored = gdap.broker().vault().read().await.map_err(crate::access::gdap::GdapError::from)?;
-    let renewal = TokenRenewal { lease: None, superseded: Vec::new(), ..engine.token_renewal().await? };
+    let known = engine.token_renewal().await?;
+    let renewal = TokenRenewal { renewed_at: known.renewed_at, failure: known.failure, ..TokenRenewal::default() };
     let consents = engine.consents().await?;
     if args.json {
         let minted_at = stored.as_ref().and_then(|stored| stored.minted_at);

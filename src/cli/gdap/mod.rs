@@ -74,6 +74,9 @@ fn engine() -> Result<Engine, Failure> {
 impl From<GdapError> for Failure {
     fn from(error: GdapError) -> Self {
         let (hint, exit) = match error.standstill() {
+            _ if matches!(error, GdapError::InTheWay { .. }) => {
+                ("look at `permafresh gdap relationship list`", Exit::Failure)
+            }
             Standstill::Time => ("try again in a few minutes", Exit::Unreachable),
             Standstill::Customer => ("see docs/access.md, GDAP: who has to do what", Exit::Failure),
             Standstill::Publisher => ("see docs/access.md, GDAP: setting it up", Exit::Failure),

@@ -224,19 +224,22 @@ async fn create(args: &CreateArgs, gdap: &Gdap) -> Result<Exit, Failure> {
         return Err(Failure::new(error, "correct what is named").exit(Exit::Usage));
     }
     let made = gdap.create_relationship(&wish).await?;
-    if args.offer {
-        gdap.lock_for_approval(&made.id).await?;
-    }
+    // One of this name may have been there, and further on.
+    let status = if args.offer { gdap.lock_for_approval(&made.id).await? } else { made.status.clone() };
+    let link = (args.offer && status == Status::ApprovalPending).then(|| invitation(&made.id));
     if args.json {
         let mut shown = serde_json::to_value(&made).unwrap_or_default();
-        shown["invitation"] = if args.offer { invitation(&made.id).into() } else { serde_json::Value::Null };
+        shown["invitation"] = link.map_or(serde_json::Value::Null, Into::into);
         print_json(&shown)?;
         return Ok(Exit::Success);
     }
     print(&format!("{}\n", crate::cli::plain_text::plain(&made.id)))?;
-    match args.offer {
-        true => say(&format!("Send this to an administrator of the customer:\n  {}", invitation(&made.id))),
-        false => say(&format!("Offer it with `permafresh gdap relationship offer {}`.", made.id)),
+    match link {
+        Some(link) => say(&format!("Send this to an administrator of the customer:\n  {link}")),
+        None if status == Status::Created => {
+            say(&format!("Offer it with `permafresh gdap relationship offer {}`.", made.id));
+        }
+        None => say(&format!("It was there already, and is {}.", String::from(status))),
     }
     Ok(Exit::Success)
 }

@@ -81,13 +81,8 @@ pub async fn run(args: &SignInArgs, engine: &Engine, gdap: &Gdap) -> Result<Exit
         Failure::new(error, hint)
     })?;
     let (refresh_token, user) = sign_in.accept(tokens, tenant).map_err(refused)?;
-    let vault = gdap.broker().vault();
-    // Whatever is there is superseded, even if it cannot be read any more.
-    let former = vault.read().await.ok().flatten();
-    vault.save(&refresh_token, user.as_deref(), engine.now()).await.map_err(GdapError::from)?;
-    if let Some(former) = former
-        && let Err(error) = vault.retire(&former.version).await
-    {
+    let replaced = gdap.broker().vault().replace(&refresh_token, user.as_deref(), engine.now()).await;
+    if let Err(error) = replaced.map_err(GdapError::from)? {
         say(&format!("The token is kept, but the one before could not be switched off: {error}"));
     }
     say("The token is in the vault, and the service uses it from now on.");

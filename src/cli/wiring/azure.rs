@@ -103,7 +103,7 @@ impl<'a> Azure<'a> {
             ..IdentityConfig::default()
         };
         match &app.proof {
-            AppProof::Secret(secret) => config.client_secret = Some(secret.expose().to_owned()),
+            AppProof::Secret(secret) => config.client_secret = Some(secret.clone()),
             AppProof::Certificate(certificate) => config.client_certificate = Some(certificate.clone()),
         }
         let reach = entra(self.settings);
@@ -157,7 +157,7 @@ impl<'a> Azure<'a> {
                 gdap.certificate.clone().map_or(GdapProof::Public, GdapProof::Certificate)
             }
             Credential::ClientSecret { client_id: own, secret, .. } if own.eq_ignore_ascii_case(client_id) => {
-                GdapProof::Secret(secret.expose().to_owned())
+                GdapProof::Secret(secret.clone())
             }
             Credential::ManagedIdentity { .. } => GdapProof::ManagedIdentity(self.own_tokens()),
             Credential::ClientSecret { .. } | Credential::DeveloperTools => GdapProof::Public,
@@ -193,7 +193,7 @@ impl<'a> Azure<'a> {
             graph_endpoint: gdap.graph_endpoint.url().clone(),
             arm_audience: settings.arm.audience.clone(),
             public_url: gdap.public_url.as_ref().map(|url| url.url().clone()),
-            consent_state_key: gdap.consent_state_key.as_ref().map(|key| key.expose().to_owned()),
+            consent_state_key: gdap.consent_state_key.clone(),
             display_name: "Permafresh".to_owned(),
             extra_roots: Vec::new(),
         };
@@ -275,7 +275,7 @@ fn app(settings: &Settings, platform: Option<&Arc<TokenSource>>) -> Option<Ident
         Credential::ClientSecret { tenant_id, client_id, secret } => Some(IdentityConfig {
             tenant_id: Some(tenant_id.clone()),
             client_id: Some(client_id.clone()),
-            client_secret: Some(secret.expose().to_owned()),
+            client_secret: Some(secret.clone()),
             ..config
         }),
         Credential::ManagedIdentity { app: Some(app), .. } => Some(IdentityConfig {

@@ -3,9 +3,11 @@
 //! Whatever brings a tenant here (a refusal, an administrator's answer, a webhook, a person) only makes it *wanted*; a
 //! message then leads to [`Engine::consent_step`], which proves it with a token of Entra's, asks Partner Center where there
 //! is none, and lets go what waited. Saved before sending; a step may run twice, late or at once; RenewTokens and
-//! `permafresh gdap consent` find what was lost. Asking, and replacing a consent by another one, is [`asking`].
+//! `permafresh gdap consent` find what was lost. Asking, and replacing a consent by another one, is [`asking`]; what follows from relationships that
+//! begin and end is `relationships`.
 
 pub mod asking;
+mod relationships;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use crate::queue::{Message, Outgoing};
 use crate::rollout::refresh::Gate;
 use crate::rollout::{Event, RefreshState, RetryPolicy, Standing, Timestamp};
 use crate::store::document::{self, Document};
-use crate::store::{PageRequest, StoreError, Versioned};
+use crate::store::{PageRequest, Versioned};
 
 pub use asking::Replacing;
 
@@ -295,69 +297,6 @@ impl Engine {
             }
         }
         Ok(opened)
-    }
-
-    /// Looks again at a GDAP relationship of which an event told; the message alone proves nothing.
-    pub async fn look_at_relationship_later(&self, id: &str, event_id: &str) -> Result<(), EngineError> {
-        let body = Message::LookAtRelationship { relationship_id: id.to_owned() }.to_body();
-        let id = format!("relationship:{event_id}");
-        self.send_refresh_messages(&[Outgoing { id, body, due: None }]).await
-    }
-
-    /// Reads a relationship from Graph, which decides: in force it makes the consent wanted; over it parks the customer,
-    /// unless another one is in force.
-    pub async fn look_at_relationship(&self, id: &str) -> Result<(), EngineError> {
-        let Some(gdap) = &self.gdap else { return Ok(()) };
-        let unavailable = |error: GdapError| StoreError::Unavailable {
-            action: "read a GDAP relationship",
-            reason: error.to_string(),
-        };
-        let relationship = match gdap.relationship(id).await {
-            Ok(Some(relationship)) => relationship,
-            Ok(None) => return Ok(()),
-            // The queue brings the message again.
-            Err(error @ GdapError::Retry { .. }) => return Err(unavailable(error).into()),
-            Err(error) => {
-                warn!("A GDAP relationship changed and could not be read: {error}");
-                return Ok(());
-            }
-        };
-        let Some(tenant) = relationship.tenant_id() else { return Ok(()) };
-        if relationship.status.is_in_force() {
-            return self.want_consent(&tenant, &[Grant::arm()]).await.map(|_| ());
-        }
-        if !relationship.status.is_over() {
-            return Ok(());
-        }
-        let others = match gdap.relationships().await {
-            Ok(others) => others,
-            Err(error) => return Err(unavailable(error).into()),
-        };
-        if others.iter().any(|other| other.status.is_in_force() && other.tenant_id().as_deref() == Some(&*tenant)) {
-            return Ok(());
-        }
-        gdap.broker().forget(&tenant);
-        self.park_customer(&tenant, "its GDAP relationship with us has ended: offer it a new one").await
-    }
-
-    /// Notes that a customer's relationship has ended.
-    async fn park_customer(&self, tenant: &str, why: &str) -> Result<(), EngineError> {
-        for _ in 0..super::RACES {
-            let known = document::get::<CustomerConsent>(&*self.store, tenant).await?;
-            let grants = known.as_ref().map_or_else(|| vec![Grant::arm()], |known| known.value.grants.clone());
-            let state = ConsentState::Parked {
-                standstill: Standstill::Customer,
-                why: why.to_owned(),
-                relationship_ended: true,
-            };
-            let parked = CustomerConsent { tenant_id: tenant.to_owned(), state, grants, since: self.now() };
-            let record = Versioned { value: parked, etag: known.and_then(|known| known.etag) };
-            if document::save(&*self.store, &record).await?.is_stored() {
-                warn!(tenant.id = %tenant, "Tenant {tenant} is parked: {why}");
-                return Ok(());
-            }
-        }
-        Err(EngineError::Contended { what: format!("the consent of tenant {tenant}") })
     }
 
     /// Every customer's consent.

@@ -32,6 +32,12 @@ impl<'b> Rows<'b> {
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         // A byte order mark, as spreadsheets write it, would become part of the first name.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        if body.trim_ascii().is_empty() {
+            return Err(problem::invalid_field("body", "it is empty"));
+        }
+        if body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") {
+            return Err(problem::invalid_field("body", "it is UTF-16: save it as UTF-8"));
+        }
         match content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
             "application/json" => Self::json(body),
             "text/csv" => Csv::read(body).map(|csv| Self::Csv(Box::new(csv))),
@@ -93,7 +99,19 @@ fn object(row: &RawValue) -> Result<DeploymentRow, String> {
     if !row.get().starts_with('{') {
         return Err("it is not an object".to_owned());
     }
-    serde_json::from_str(row.get()).map_err(|error| error.to_string())
+    serde_json::from_str(row.get()).map_err(|error| wrong_members(row).unwrap_or_else(|| error.to_string()))
+}
+
+/// Which members of an object cannot be read, each with why; `None` where it is not for a single one.
+fn wrong_members(row: &RawValue) -> Option<String> {
+    let members: serde_json::Map<String, Value> = serde_json::from_str(row.get()).ok()?;
+    let why = |(name, value): (String, Value)| {
+        let alone = Value::Object([(name.clone(), value)].into_iter().collect());
+        let error = serde_json::from_value::<DeploymentRow>(alone).err()?.to_string();
+        Some(if error.starts_with(&name) { error } else { format!("{name}: {error}") })
+    };
+    let wrong: Vec<String> = members.into_iter().filter_map(why).collect();
+    (!wrong.is_empty()).then(|| wrong.join("; "))
 }
 
 fn few_enough(rows: usize) -> Result<(), Problem> {
@@ -118,13 +136,18 @@ impl<'b> Csv<'b> {
         let ends = |pair: &[u8]| pair[0] == b'\n' || pair[0] == b'\r' && pair[1] != b'\n';
         let last = usize::from(body.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')));
         few_enough((body.windows(2).filter(|pair| ends(pair)).count() + last).saturating_sub(1))?;
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(body);
-        let names = reader.headers().map_err(|error| problem::invalid_field("body", error.to_string()))?.clone();
-        if !names.iter().any(|name| name == "applicationId") {
-            return Err(problem::invalid_field("body", "the first line of the CSV has no column applicationId"));
+        // Spreadsheets write semicolons where a comma is part of a number, and tabs where somebody chose text.
+        for delimiter in [b',', b';', b'\t'] {
+            let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(body);
+            let names = reader.headers().map_err(|error| {
+                problem::invalid_field("body", format!("the first line of the CSV: {}", why(&error)))
+            })?;
+            if names.iter().any(|name| name == "applicationId") {
+                let (names, lines) = (names.clone(), Lines { text: body, counted_to: 0, line: 1 });
+                return Ok(Self { reader, names, record: csv::StringRecord::new(), lines });
+            }
         }
-        let lines = Lines { text: body, counted_to: 0, line: 1 };
-        Ok(Self { reader, names, record: csv::StringRecord::new(), lines })
+        Err(problem::invalid_field("body", "the first line of the CSV has no column applicationId"))
     }
 
     fn next(&mut self) -> Option<(u64, Result<DeploymentRow, String>)> {

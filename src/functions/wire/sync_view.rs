@@ -20,12 +20,25 @@ pub struct SyncView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// What it waits for, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
     /// How many of what.
     pub counts: SyncCounts,
     /// What differs between Azure and the registry; the first 500.
     pub differences: Vec<SyncDifference>,
     /// What could not be read.
     pub problems: Vec<String>,
+}
+
+/// What could not be read just now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waits {
+    /// When it is tried again.
+    pub until: Timestamp,
+    /// What happened.
+    pub why: String,
 }
 
 impl From<SyncRun> for SyncView {
@@ -43,6 +56,7 @@ impl From<SyncRun> for SyncView {
             state: state.to_owned(),
             started_at: run.started_at,
             ended_at: run.ended_at,
+            waits: run.due.zip(run.failure).map(|(until, why)| Waits { until, why }),
             counts: run.counts,
             differences: run.differences,
             problems: run.problems,

@@ -19,7 +19,7 @@ use ring::hmac;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::access::credential::TokenSource;
+use crate::access::credential::{BearerToken, TokenSource};
 
 /// What a token for tables is for, by the end of their address: each cloud has its own. As the SDKs of .NET, Java and Go
 /// have it (`TableAudience`; contracts/service-bus-and-tables.md §2.1 knows the public cloud only).
@@ -147,11 +147,10 @@ impl HttpClient for Lent {
             Signer::Identity { tokens, scope } => {
                 let no_token = |error| Error::new(ErrorKind::Credential, error);
                 let token = tokens.token(scope).await.map_err(no_token)?;
-                let bearer = |token: &crate::access::credential::BearerToken| format!("Bearer {}", token.secret());
-                let answer = self.send(request, &body, &bearer(&token)).await?;
+                let answer = self.send(request, &body, bearer(&token)).await?;
                 if answer.status == 401 {
                     let fresh = tokens.fresh(scope, &token).await.map_err(no_token)?;
-                    self.send(request, &body, &bearer(&fresh)).await?
+                    self.send(request, &body, bearer(&fresh)).await?
                 } else {
                     answer
                 }
@@ -161,6 +160,10 @@ impl HttpClient for Lent {
             .map_err(|_| Error::message(ErrorKind::Io, "the answer has a status that HTTP does not know"))?;
         Ok(Response::new(status, answer.headers, Box::pin(BytesStream::new(answer.body))))
     }
+}
+
+fn bearer(token: &BearerToken) -> &str {
+    token.authorization().to_str().unwrap_or_default()
 }
 
 /// The documented form of a batch: lines end in CRLF, rows that are added are not sent back, and the last boundary is closed.

@@ -47,6 +47,49 @@ fn an_import_says_what_was_taken_and_which_lines_were_not() {
 }
 
 #[test]
+fn what_cannot_be_imported_is_named_by_its_file() {
+    let service = Service::start(|got, _| match got.body.len() {
+        0 => problem(413, json!({"title": "Payload Too Large", "status": 413})),
+        _ => problem(
+            400,
+            json!({"title": "Bad Request", "status": 400, "errors": [{"field": "body", "why": "it is no list"}]}),
+        ),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("customers.json");
+    std::fs::write(&file, "{}").unwrap();
+    let refused = service.run(&["deployments", "import", file.to_str().unwrap()]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("customers.json") && refused.err.contains("it is no list"), "{}", refused.err);
+    std::fs::write(&file, "").unwrap();
+    let too_large = service.run(&["deployments", "import", file.to_str().unwrap()]);
+    assert!(too_large.err.contains("hint: send it in parts"), "{}", too_large.err);
+    // A file without an end is not read to its end.
+    let endless = service.run(&["deployments", "import", "/dev/zero", "--format", "csv"]);
+    assert_eq!(endless.code, 1);
+    assert!(endless.err.contains("/dev/zero has more than 100 MiB"), "{}", endless.err);
+    assert_eq!(service.got().len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_not_used() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let service = Service::start(|_, _| ok(json!({"value": []})));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    for (mode, code) in [(0o644, 2), (0o640, 2), (0o600, 0), (0o400, 0)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let run = service.run(&["deployments", "list", "--key-file", file.to_str().unwrap()]);
+        assert_eq!(run.code, code, "{mode:o}: {}", run.err);
+        assert_eq!(run.err.contains("others can read"), code == 2, "{mode:o}: {}", run.err);
+        assert!(!run.err.contains("hunter2"), "{}", run.err);
+    }
+    assert_eq!(service.got().len(), 2);
+}
+
+#[test]
 fn an_export_is_written_whole_or_not_at_all() {
     let service = Service::start(|got, _| match got.path.contains("none") {
         false => (200, "text/csv", "applicationId\r\nx\r\n".to_owned()),

@@ -19,6 +19,7 @@ fn the_key_travels_in_a_header_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys");
     std::fs::write(&file, "from-the-file\n").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     assert_eq!(service.run(&["rollout", "list", "--key-file", file.to_str().unwrap()]).code, 0);
     let got = service.got();
     assert_eq!(got[0].key.as_deref(), Some(KEY));

@@ -248,3 +248,28 @@ async fn of_two_renewals_the_one_that_lost_its_lease_hides_no_newer_token() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sign_in_at_any_moment_of_a_renewal_keeps_its_token_and_leaves_no_other_one_enabled() {
+    sweep(|at| async move {
+        let scene = scene().await;
+        let faults = Faults::none();
+        let slow = handler(&scene, &faults);
+        let theirs = scene.simulator.mint();
+        let gdap = scene.gdap();
+        let sign_in = async {
+            let stored = gdap.broker().vault().replace(&theirs.as_str().into(), None, scene.world.now()).await;
+            assert!(matches!(stored, Ok(Ok(()))), "step {at}: {stored:?}");
+        };
+        let first = invoke_timer(&slow, "RenewTokens", None);
+        let Some((first, ())) = between(&faults, at, first, sign_in).await else { return false };
+        assert!(first.is_success(), "step {at}");
+        scene.world.advance(24 * HOUR);
+        assert_eq!(invoke_timer(&sound(&scene), "RenewTokens", None).await, StatusCode::OK, "step {at}");
+        assert!(used_tokens(&scene).contains(&theirs), "step {at}: the person's token was hidden");
+        let enabled: Vec<_> = scene.simulator.versions().into_iter().map(|version| version.enabled).collect();
+        assert!(enabled.ends_with(&[true]) && enabled.iter().filter(|is| **is).count() == 1, "step {at}: {enabled:?}");
+        true
+    })
+    .await;
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
 use permafresh::engine::Engine;
-use permafresh::engine::renewal::Renewal;
+use permafresh::engine::renewal::{LEASE, Renewal};
+use serde_json::json;
 
 use super::scene::Scene;
 use crate::world::{World, invoke_timer};
@@ -66,6 +67,72 @@ async fn what_could_not_be_switched_off_is_switched_off_later() {
     assert_eq!(scene.engine().token_renewal().await.unwrap().superseded, [""; 0]);
 }
 
+/// A renewal that dies just after its write, before it could note what it wrote.
+async fn die_after_the_write(scene: &Scene) {
+    scene.simulator.on(Call::WriteSecret, [OnCall::DoAndHang]);
+    let engine = scene.engine();
+    tokio::select! {
+        outcome = engine.renew_tokens() => panic!("it lived: {outcome:?}"),
+        () = async { while scene.simulator.hanging() == 0 { tokio::task::yield_now().await } } => {}
+    }
+    scene.world.advance(LEASE);
+}
+
+#[tokio::test]
+async fn what_a_renewal_wrote_before_it_died_is_switched_off_even_if_a_sign_in_hides_it() {
+    let scene = Scene::new().await;
+    die_after_the_write(&scene).await;
+    scene.simulator.put_secret(&scene.simulator.mint());
+    assert_eq!(enabled(&scene), [true, true, true]);
+    assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+    assert_eq!(enabled(&scene), [false, false, false, true]);
+    let known = scene.engine().token_renewal().await.unwrap();
+    assert_eq!((known.superseded, known.is_writing), (Vec::new(), false));
+}
+
+#[tokio::test]
+async fn a_list_that_is_refused_or_leads_elsewhere_stops_no_renewal_and_is_asked_for_again() {
+    let elsewhere = Scene::new().await;
+    let foreign = json!({"value": [], "nextLink": format!("{}secrets/gdap-refresh-token/versions", elsewhere.simulator.endpoint())});
+    for answer in [Reply::text(403, ""), Reply::text(200, "<html>"), Reply::json(200, &foreign)] {
+        let scene = Scene::new().await;
+        die_after_the_write(&scene).await;
+        scene.simulator.put_secret(&scene.simulator.mint());
+        scene.simulator.on(Call::ListSecret, [OnCall::Answer(answer)]);
+        assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+        assert_eq!(enabled(&scene), [false, true, false, true]);
+        scene.world.advance(24 * HOUR);
+        assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+        assert_eq!(enabled(&scene), [false, false, false, false, true]);
+    }
+    assert_eq!(elsewhere.simulator.all_requests().len(), 0, "no token goes elsewhere");
+}
+
+#[tokio::test]
+async fn what_was_written_last_is_switched_off_when_a_sign_in_that_died_has_hidden_it() {
+    let scene = Scene::new().await;
+    assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+    scene.simulator.put_secret(&scene.simulator.mint());
+    assert_eq!(enabled(&scene), [false, true, true]);
+    scene.world.advance(24 * HOUR);
+    assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::Renewed);
+    assert_eq!(enabled(&scene), [false, false, false, true]);
+}
+
+#[tokio::test]
+async fn a_sign_in_that_is_overtaken_by_a_renewal_writes_its_token_anew() {
+    let scene = Scene::new().await;
+    let theirs = scene.simulator.mint();
+    let overtaking = json!({"value": "1.refresh-renewed", "id": format!("{}secrets/gdap-refresh-token/{:032x}", scene.simulator.endpoint(), 7)});
+    // The first one is the SDK's question for the audience.
+    let first_reads = [OnCall::AsUsual, OnCall::AsUsual, OnCall::Answer(Reply::json(200, &overtaking))];
+    scene.simulator.on(Call::ReadSecret, first_reads);
+    let gdap = scene.gdap();
+    gdap.broker().vault().replace(&theirs.as_str().into(), None, scene.world.now()).await.unwrap().unwrap();
+    assert_eq!(enabled(&scene), [false, false, true]);
+    assert_eq!(scene.simulator.versions().pop().unwrap().value, theirs);
+}
+
 #[tokio::test]
 async fn a_failed_write_keeps_the_old_token_in_use() {
     let scene = Scene::new().await;
@@ -84,7 +151,7 @@ async fn a_sign_in_during_the_renewal_is_not_hidden_by_it() {
     let before = scene.simulator.versions()[0].clone();
     let theirs = scene.simulator.mint();
     scene.simulator.put_secret(&theirs);
-    let old = serde_json::json!({"value": before.value, "id": format!("{}secrets/gdap-refresh-token/{}", scene.simulator.endpoint(), before.name)});
+    let old = json!({"value": before.value, "id": format!("{}secrets/gdap-refresh-token/{}", scene.simulator.endpoint(), before.name)});
     scene.simulator.on(Call::ReadSecret, [OnCall::AsUsual, OnCall::Answer(Reply::json(200, &old))]);
     assert_eq!(scene.engine().renew_tokens().await.unwrap(), Renewal::NotNeeded);
     assert_eq!(scene.simulator.versions().pop().unwrap().value, theirs);

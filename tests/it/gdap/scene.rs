@@ -93,7 +93,7 @@ impl Scene {
         let exchange = Exchange {
             authority,
             client_id: config.client_id.clone(),
-            proof: self.proof.clone().unwrap_or_else(|| AppProof::Secret(config.client_secret.clone())),
+            proof: self.proof.clone().unwrap_or_else(|| AppProof::Secret(config.client_secret.clone().into())),
             endpoint: self.endpoint,
             http: http(),
             clock,

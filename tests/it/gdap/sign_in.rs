@@ -95,6 +95,20 @@ async fn customers_consent_relationships_live_and_the_one_day_one_ends() {
     assert_eq!(code, 0, "{err}");
     let id = id.trim();
     assert!(err.contains(&format!("granularAdminRelationships/{id}")), "{err}");
+    // Again, since the answer was lost: it is there already, and goes on to the same end.
+    let (code, again, err) = run(&create);
+    assert_eq!((code, again.trim()), (0, id), "{err}");
+    assert!(err.contains(&format!("granularAdminRelationships/{id}")), "{err}");
+    let elsewhere = "ffffffff-77aa-4b31-9f2e-5c6d7e8f9a01";
+    for (options, words) in [
+        (["--tenant", elsewhere, "--one-day"], "for another customer"),
+        (["--tenant", TENANT, "--extend"], "with other roles"),
+    ] {
+        let name = ["gdap", "relationship", "create", "--name", "Consent, Fabrikam"];
+        let (code, out, err) = run(&[&name[..], &options].concat());
+        assert!(code == 1 && out.is_empty() && err.contains(words) && err.contains("another name"), "{err}");
+        assert!(err.contains(id) && !err.contains("not set up"), "{err}");
+    }
     let made = scene.simulator.relationship(id).unwrap();
     assert_eq!((made["duration"].as_str(), made["status"].as_str()), (Some("P1D"), Some("approvalPending")));
     // Offered again, since the answer was lost: the invitation is the same.
@@ -105,7 +119,9 @@ async fn customers_consent_relationships_live_and_the_one_day_one_ends() {
     assert_eq!(run(&assign).0, 1, "it is not active yet");
 
     scene.simulator.move_relationship(id, "active");
-    assert_eq!(run(&assign).0, 0);
+    let (code, assigned, err) = run(&assign);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(run(&assign), (0, assigned, String::new()), "the group has them already");
     let (code, out, err) = run(&["gdap", "relationship", "offer", id]);
     assert!(code == 0 && out.is_empty() && err.contains("accepted it already: it is active"), "{out}{err}");
     let (code, out, err) = run(&["gdap", "consent", "--tenant", TENANT, "--then-end", id]);

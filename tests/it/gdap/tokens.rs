@@ -32,6 +32,7 @@ fn kind(error: &GdapError) -> &'static str {
         GdapError::ConsentLacks { .. } => "lacks",
         GdapError::CustomerPolicy { .. } => "policy",
         GdapError::NoRelationship { .. } => "relationship",
+        GdapError::InTheWay { .. } => "in the way",
         GdapError::SignInAgain { .. } => "sign in",
         GdapError::Misconfigured { .. } => "misconfigured",
     }

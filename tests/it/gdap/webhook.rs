@@ -102,6 +102,25 @@ async fn an_active_relationship_brings_consent_and_an_ended_one_parks_the_custom
 }
 
 #[tokio::test]
+async fn a_new_relationship_whose_event_was_lost_is_found_within_a_day() {
+    let (scene, _) = scene().await;
+    scene.simulator.add_relationship(RELATIONSHIP, TENANT, "terminated");
+    assert_eq!(send(&scene, &event("granular-admin-relationship-terminated")).await, StatusCode::OK);
+    scene.world.deliver().await;
+    assert!(scene.parked().await.is_some());
+    let day = std::time::Duration::from_secs(86_400);
+    for (status, is_back) in [(None, false), (Some("approvalPending"), false), (Some("active"), true)] {
+        if let Some(status) = status {
+            scene.simulator.add_relationship("another", TENANT, status);
+        }
+        scene.world.advance(day);
+        scene.engine().renew_tokens().await.unwrap();
+        scene.world.deliver().await;
+        assert_eq!(scene.has_consented().await, is_back, "{status:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_signature_is_taken_from_the_other_header_too_with_its_scheme_or_without() {
     let (scene, _) = scene().await;
     let body = event("test-created");
@@ -191,6 +210,18 @@ async fn a_certificate_is_fetched_once_and_forgotten_when_it_has_run_out() {
     assert_eq!(scene.simulator.requests(Call::Certificate).len(), 1);
     scene.world.advance(std::time::Duration::from_secs(365 * 86_400));
     assert_eq!(send(&scene, &event("test-created")).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn somebody_elses_certificate_is_not_kept_in_the_place_of_microsofts() {
+    let (scene, authority) = scene().await;
+    scene.simulator.serve_certificate(authority.certificate("Mikrosoft Corporation", 2030));
+    for _ in 0..2 {
+        assert_eq!(send(&scene, &event("test-created")).await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(scene.simulator.requests(Call::Certificate).len(), 2);
+    scene.simulator.serve_certificate(authority.certificate("Microsoft Corporation", 2030));
+    assert_eq!(send(&scene, &event("test-created")).await, StatusCode::OK);
 }
 
 #[tokio::test]

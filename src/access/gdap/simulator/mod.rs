@@ -71,6 +71,8 @@ pub enum Call {
     WriteSecret,
     /// A version, switched off.
     RetireSecret,
+    /// The versions, listed.
+    ListSecret,
     /// A consent, given.
     Consent,
     /// A consent, withdrawn.

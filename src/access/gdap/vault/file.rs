@@ -1,14 +1,19 @@
 //! The refresh token in a file of the local mode, refused where anybody but its owner can read it.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::{StoredToken, VaultError};
 use crate::rollout::Timestamp;
+use crate::secret::{Secret, others_can_read};
+
+/// The most that is read of it; a token has a few KB.
+const LONGEST: u64 = 64 * 1024;
 
 /// The file.
 #[derive(Clone, Debug)]
@@ -16,10 +21,11 @@ pub struct TokenFile {
     path: PathBuf,
 }
 
+/// Its content; a secret is read as such, and written only here.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Content {
-    refresh_token: String,
+struct Content<T> {
+    refresh_token: T,
     version: String,
     minted_at: Timestamp,
     user: Option<String>,
@@ -38,7 +44,6 @@ impl TokenFile {
 
     pub(super) fn read(&self) -> Result<Option<StoredToken>, VaultError> {
         let refused = |reason: String| VaultError::Refused { action: "read", reason };
-        // The rights are those of the open file, so that it cannot be exchanged in between.
         let file = match fs::File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -50,7 +55,11 @@ impl TokenFile {
                 "others can read {path}: run `chmod 600 {path}`, and sign in anew if they may have read it"
             )));
         }
-        let content: Content = serde_json::from_reader(std::io::BufReader::new(file)).map_err(|_| {
+        // Room for more than it ever has, since what is moved to a larger place leaves a copy behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+        let read = file.take(LONGEST).read_to_end(&mut text);
+        read.map_err(|error| refused(format!("{}: {error}", self.path.display())))?;
+        let content: Content<Secret> = serde_json::from_slice(&text).map_err(|_| {
             refused(format!("{} is damaged: sign in again with `permafresh gdap sign-in`", self.path.display()))
         })?;
         Ok(Some(StoredToken {
@@ -62,14 +71,19 @@ impl TokenFile {
     }
 
     /// Written beside and moved over, so that there is always a whole one.
-    pub(super) fn save(&self, refresh_token: &str, user: Option<&str>, now: Timestamp) -> Result<String, VaultError> {
+    pub(super) fn save(
+        &self,
+        refresh_token: &Secret,
+        user: Option<&str>,
+        now: Timestamp,
+    ) -> Result<String, VaultError> {
         let failed = |error: std::io::Error| VaultError::Unavailable {
             action: "written",
             reason: format!("{}: {error}", self.path.display()),
             wait: None,
         };
         let content = Content {
-            refresh_token: refresh_token.to_owned(),
+            refresh_token: refresh_token.expose(),
             version: Uuid::new_v4().simple().to_string(),
             minted_at: now,
             user: user.map(str::to_owned),
@@ -77,23 +91,13 @@ impl TokenFile {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Made with 0600 by the crate.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        let text = serde_json::to_vec(&content).expect("strings and a time always serialise");
+        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+        serde_json::to_writer(&mut *text, &content).expect("strings and a time always serialise");
         file.write_all(&text).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         file.persist(&self.path).map_err(|error| failed(error.error))?;
         Ok(content.version)
     }
-}
-
-#[cfg(unix)]
-fn others_can_read(file: &fs::File) -> std::io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
-}
-
-#[cfg(not(unix))]
-fn others_can_read(_file: &fs::File) -> std::io::Result<bool> {
-    Ok(false)
 }
 
 #[cfg(test)]
@@ -109,11 +113,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = TokenFile::at(folder.path().join("token"));
         assert!(file.read().unwrap().is_none());
-        let first = file.save("one", Some("anna"), now()).unwrap();
-        let second = file.save("two", None, now()).unwrap();
+        let first = file.save(&"one".into(), Some("anna"), now()).unwrap();
+        let second = file.save(&"two".into(), None, now()).unwrap();
         assert_ne!(first, second);
         let stored = file.read().unwrap().unwrap();
-        assert_eq!((stored.refresh_token.as_str(), stored.version, stored.minted_at), ("two", second, Some(now())));
+        assert_eq!((stored.refresh_token.expose(), stored.version, stored.minted_at), ("two", second, Some(now())));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
@@ -123,7 +127,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let file = TokenFile::at(folder.path().join("token"));
-        file.save("hunter2", None, now()).unwrap();
+        file.save(&"hunter2".into(), None, now()).unwrap();
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         for mode in [0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -137,7 +141,7 @@ mod tests {
     fn half_a_file_is_said_to_be_damaged() {
         let folder = tempfile::tempdir().unwrap();
         let file = TokenFile::at(folder.path().join("token"));
-        file.save("hunter2", None, now()).unwrap();
+        file.save(&"hunter2".into(), None, now()).unwrap();
         let text = fs::read(file.path()).unwrap();
         fs::write(file.path(), &text[..text.len() / 2]).unwrap();
         let error = file.read().unwrap_err().to_string();

@@ -18,16 +18,20 @@ use azure_security_keyvault_secrets::models::{
     UpdateSecretPropertiesParameters,
 };
 use azure_security_keyvault_secrets::{ResourceExt as _, SecretClient, SecretClientOptions};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
 use super::{LIFETIME, StoredToken, VaultError};
 use crate::access::credential::TokenSource;
-use crate::access::sdk_transport::{Authority, client_options};
+use crate::access::sdk_transport::{Authority, options_for_one_host};
 use crate::clock::Clock;
 use crate::rollout::Timestamp;
+use crate::secret::Secret;
 
 /// How long one call may take, the question for the audience included.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The most versions that are listed: one is written a day, and none is ever removed.
+const MOST_VERSIONS: usize = 10_000;
 const CONTENT_TYPE: &str = "application/x-refresh-token";
 
 /// The address or the name of the secret cannot be used.
@@ -64,7 +68,7 @@ impl KeyVault {
         let authority = Authority::of(Some(url.as_str()));
         let address = authority.for_sdk().unwrap_or_else(|| url.to_string());
         let options = SecretClientOptions {
-            client_options: client_options(http, &authority),
+            client_options: options_for_one_host(http, &authority, url),
             verify_challenge_resource: Some(!is_loopback),
             ..SecretClientOptions::default()
         };
@@ -91,12 +95,17 @@ impl KeyVault {
             .get("mintedAt")
             .and_then(|text| text.parse().ok())
             .or_else(|| created.and_then(|at| Timestamp::from_timestamp(at.unix_timestamp(), 0)));
-        Ok(Some(StoredToken { refresh_token, version, minted_at, user: tags.get("user").cloned() }))
+        Ok(Some(StoredToken {
+            refresh_token: refresh_token.into(),
+            version,
+            minted_at,
+            user: tags.get("user").cloned(),
+        }))
     }
 
     pub(super) async fn save(
         &self,
-        refresh_token: &str,
+        refresh_token: &Secret,
         user: Option<&str>,
         now: Timestamp,
     ) -> Result<String, VaultError> {
@@ -110,7 +119,7 @@ impl KeyVault {
                 ..SecretAttributes::default()
             }),
             tags: Some(tags),
-            value: Some(refresh_token.to_owned()),
+            value: Some(refresh_token.expose().to_owned()),
         };
         let body = parameters.try_into().map_err(|error| failed("written", &error))?;
         let answer = in_time(self.client.set_secret(&self.name, body, None)).await;
@@ -134,6 +143,24 @@ impl KeyVault {
             Err(Trouble::Sdk(error)) if error.http_status() == Some(StatusCode::NotFound) => Ok(()),
             Err(trouble) => Err(trouble.into_error("retired")),
         }
+    }
+}
+
+impl KeyVault {
+    pub(super) async fn enabled_versions(&self) -> Result<Vec<String>, VaultError> {
+        let listed = async {
+            let pages = self.client.list_secret_properties_versions(&self.name, None)?;
+            let is_enabled = |attributes: &SecretAttributes| attributes.enabled != Some(false);
+            pages
+                .take(MOST_VERSIONS)
+                .try_filter_map(|version| async move {
+                    let enabled = version.attributes.as_ref().is_none_or(is_enabled);
+                    Ok(version.resource_id()?.version.filter(|_| enabled))
+                })
+                .try_collect()
+                .await
+        };
+        in_time(listed).await.map_err(|trouble| trouble.into_error("listed"))
     }
 }
 

@@ -13,15 +13,19 @@ pub use file::TokenFile;
 pub use key_vault::{InvalidVault, KeyVault};
 
 use crate::rollout::Timestamp;
+use crate::secret::Secret;
 
 /// How long a refresh token lives (contracts/access.md §2.3).
 pub const LIFETIME: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// How often a version that was overtaken is written anew.
+const RACES: usize = 3;
 
 /// A refresh token and what is known of it.
 #[derive(Clone)]
 pub struct StoredToken {
     /// The token.
-    pub refresh_token: String,
+    pub refresh_token: Secret,
     /// Which version of the secret it is; opaque.
     pub version: String,
     /// When it was minted, if that is known.
@@ -81,10 +85,48 @@ impl Vault {
     }
 
     /// Stores a new version, durable when this returns, and gives its name.
-    pub async fn save(&self, refresh_token: &str, user: Option<&str>, now: Timestamp) -> Result<String, VaultError> {
+    pub async fn save(&self, refresh_token: &Secret, user: Option<&str>, now: Timestamp) -> Result<String, VaultError> {
         match self {
             Self::KeyVault(vault) => vault.save(refresh_token, user, now).await,
             Self::File(file) => file.save(refresh_token, user, now),
+        }
+    }
+
+    /// Stores a new version that is the newest in the end, whoever writes at the same time, and switches off what it supersedes.
+    /// The inner error is what could not be switched off.
+    pub async fn replace(
+        &self,
+        refresh_token: &Secret,
+        user: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Result<(), VaultError>, VaultError> {
+        // Whatever is there is superseded, even if it cannot be read any more.
+        let mut above = self.read().await.ok().flatten().map(|stored| stored.version);
+        let mut superseded = Vec::new();
+        for _ in 0..RACES {
+            superseded.extend(above.take());
+            let ours = self.save(refresh_token, user, now).await?;
+            match self.read().await {
+                Ok(Some(newest)) if newest.version != ours => {
+                    superseded.push(ours);
+                    above = Some(newest.version);
+                }
+                _ => break,
+            }
+        }
+        let mut outcome = Ok(());
+        for version in superseded {
+            outcome = outcome.and(self.retire(&version).await);
+        }
+        Ok(outcome)
+    }
+
+    /// The versions that are not switched off, in no order. For who has lost track: it takes a right of its own, and many calls.
+    pub async fn enabled_versions(&self) -> Result<Vec<String>, VaultError> {
+        match self {
+            Self::KeyVault(vault) => vault.enabled_versions().await,
+            // The file holds one version only.
+            Self::File(_) => Ok(Vec::new()),
         }
     }
 

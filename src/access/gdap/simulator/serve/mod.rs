@@ -1,6 +1,9 @@
-//! The simulator's HTTP side: which call belongs to which path, and who may call.
+//! The simulator's HTTP side: which call belongs to which path, and who may call; Entra and the vault themselves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod graph;
+mod partner;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +17,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use super::super::scopes::{ARM_APP, ARM_SCOPE, GRAPH_APP};
+use super::super::scopes::{ARM_SCOPE, GRAPH_APP};
 use super::{Call, OnCall, Recorded, Reply, Shared, State, Version};
 use crate::loopback::{self, Answer, Dropped, HeaderCase};
 
-const RELATIONSHIPS: &[&str] = &["v1.0", "tenantRelationships", "delegatedAdminRelationships"];
 /// `user_impersonation` of ARM, and `User.Read` of Graph, by id.
 const ARM_SCOPE_ID: &str = "41094075-9dad-400e-a0bd-54e686782033";
 const GRAPH_SCOPE_ID: &str = "e1fe6dd8-ba31-4d61-89e7-88639da4683d";
@@ -54,6 +56,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Answe
     let call = match (&head.method, &asked.segments[..]) {
         (&Method::POST, [_, "oauth2", "v2.0", "token"] | [_, "oauth2", "token"]) => Call::Token,
         (&Method::GET, [_, "oauth2", "v2.0", "authorize"]) => Call::SignIn,
+        (&Method::GET, ["secrets", _, "versions"]) => Call::ListSecret,
         (&Method::GET, ["secrets", ..]) => Call::ReadSecret,
         (&Method::PUT, ["secrets", _]) => Call::WriteSecret,
         (&Method::PATCH, ["secrets", _, _]) => Call::RetireSecret,
@@ -92,7 +95,7 @@ impl Asked<'_> {
         match call {
             Call::Token => self.token(),
             Call::SignIn => self.sign_in(),
-            Call::ReadSecret | Call::WriteSecret | Call::RetireSecret => self.secret(call),
+            Call::ReadSecret | Call::WriteSecret | Call::RetireSecret | Call::ListSecret => self.secret(call),
             Call::Consent | Call::Withdraw => self.consent(call),
             Call::Registration => self.registration(),
             Call::Trial => self.trial(),
@@ -225,6 +228,13 @@ impl Asked<'_> {
                 }
                 None => error(404, "SecretNotFound"),
             },
+            Call::ListSecret => {
+                let item = |of: &Version| json!({"id": id(&of.name), "attributes": {"enabled": of.enabled}});
+                Reply::json(
+                    200,
+                    &json!({"value": state.versions.iter().map(item).collect::<Vec<_>>(), "nextLink": null}),
+                )
+            }
             _ => match state.versions.last() {
                 None => error(404, "SecretNotFound"),
                 Some(version) if !version.enabled => error(403, "Forbidden"),
@@ -234,184 +244,6 @@ impl Asked<'_> {
                 ),
             },
         }
-    }
-
-    /// Whether the caller's token is one of ours for Partner Center.
-    fn is_partner(&self, state: &State) -> bool {
-        let at_home = (self.shared.config.partner_tenant.clone(), "https://api.partnercenter.microsoft.com".to_owned());
-        self.caller(state) == Some(at_home)
-    }
-
-    fn registration(&self) -> Reply {
-        let mut state = self.shared.state();
-        if !self.is_partner(&state) {
-            return Reply::text(401, "");
-        }
-        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
-        match (&self.method, state.registration.clone()) {
-            (&Method::GET, Some(known)) => Reply::json(200, &known),
-            (&Method::GET | &Method::PUT, None) => Reply::text(404, ""),
-            (&Method::POST, Some(_)) => Reply::text(409, ""),
-            (&Method::POST | &Method::PUT, _) if body["WebhookUrl"].is_string() && body["WebhookEvents"].is_array() => {
-                state.registration = Some(body.clone());
-                Reply::json(200, &body)
-            }
-            _ => Reply::text(400, ""),
-        }
-    }
-
-    /// A trial that always gets through, unless a script says otherwise.
-    fn trial(&self) -> Reply {
-        let state = self.shared.state();
-        if !self.is_partner(&state) {
-            return Reply::text(401, "");
-        }
-        let id = "04af2aea-d413-42db-824e-f328001484d1";
-        match (&self.method, &state.registration) {
-            (&Method::POST, Some(known))
-                if known["WebhookEvents"].as_array().is_some_and(|all| all.contains(&json!("test-created"))) =>
-            {
-                Reply::json(200, &json!({"correlationId": id}))
-            }
-            (&Method::GET, _) if self.segments[4..] == [id] => Reply::json(
-                200,
-                &json!({"correlationId": id, "status": "completed", "results": [{"responseCode": "OK", "responseMessage": "", "systemError": false}]}),
-            ),
-            _ => Reply::text(404, ""),
-        }
-    }
-
-    fn consent(&self, call: Call) -> Reply {
-        let mut state = self.shared.state();
-        let error = |status, code: u32| {
-            Reply::json(
-                status,
-                &json!({"code": code.to_string(), "description": "simulated", "data": [], "source": "PartnerFD"}),
-            )
-        };
-        if !self.is_partner(&state) {
-            return error(401, 900_420);
-        }
-        let body: Value = serde_json::from_str(self.body).unwrap_or_default();
-        let app = match call {
-            Call::Withdraw => self.segments[4],
-            _ => body["applicationId"].as_str().unwrap_or_default(),
-        };
-        if app != self.shared.config.client_id || !self.headers.contains_key("ms-requestid") {
-            return error(400, 2_000);
-        }
-        let Some(customer) = state.customers.get_mut(self.segments[2]) else { return error(404, 60_003) };
-        if !customer.has_relationship {
-            return error(403, 20_002);
-        }
-        let has_any = customer.has_consented || !customer.beyond.is_empty();
-        if call == Call::Withdraw {
-            (customer.has_consented, customer.beyond) = (false, BTreeMap::new());
-            return if has_any { Reply::text(204, "") } else { error(404, 2_002) };
-        }
-        if !customer.missing.is_empty() {
-            return error(400, 2_000);
-        }
-        let grants = body["applicationGrants"].as_array().cloned().unwrap_or_default();
-        let asked: BTreeMap<String, BTreeSet<String>> = grants
-            .iter()
-            .map(|grant| {
-                let names = grant["scope"].as_str().unwrap_or_default().split(',').map(str::to_owned).collect();
-                (grant["enterpriseApplicationId"].as_str().unwrap_or_default().to_owned(), names)
-            })
-            .collect();
-        let is_there =
-            |app: &String| if app == ARM_APP { customer.has_consented } else { customer.beyond.contains_key(app) };
-        if has_any && (!customer.takes_more || asked.keys().any(is_there)) {
-            return error(409, 2_001);
-        }
-        for (app, names) in asked {
-            match app == ARM_APP {
-                true => customer.has_consented = true,
-                false => _ = customer.beyond.insert(app, names),
-            }
-        }
-        Reply::json(201, &json!({"applicationId": body["applicationId"]}))
-    }
-
-    fn graph(&self) -> Reply {
-        let mut state = self.shared.state();
-        let error = |status, code: &str| Reply::json(status, &json!({"error": {"code": code, "message": "simulated"}}));
-        let Some((tenant, audience)) = self.caller(&state) else { return error(401, "InvalidAuthenticationToken") };
-        if audience != "https://graph.microsoft.com" {
-            return error(401, "InvalidAuthenticationToken");
-        }
-        let list = |values: Vec<Value>| Reply::json(200, &json!({"value": values}));
-        let app = || self.query.get("$filter").and_then(|filter| filter.split('\'').nth(1)).unwrap_or_default();
-        match (&self.method, &self.segments[1..]) {
-            (&Method::GET, ["applications"]) => list(vec![json!({"requiredResourceAccess": [
-                {"resourceAppId": ARM_APP, "resourceAccess": [{"id": ARM_SCOPE_ID, "type": "Scope"}]},
-                {"resourceAppId": GRAPH_APP, "resourceAccess": [{"id": GRAPH_SCOPE_ID, "type": "Scope"}]}]})]),
-            (&Method::GET, ["servicePrincipals"]) => {
-                let is_missing = state.customers.get(&tenant).is_some_and(|customer| customer.missing.contains(app()));
-                let offer = match app() {
-                    ARM_APP => json!({"id": ARM_SCOPE_ID, "value": ARM_SCOPE, "isEnabled": true}),
-                    _ => json!({"id": GRAPH_SCOPE_ID, "value": "User.Read", "isEnabled": true}),
-                };
-                list(if is_missing {
-                    vec![]
-                } else {
-                    vec![json!({"id": "1", "appId": app(), "oauth2PermissionScopes": [offer]})]
-                })
-            }
-            (method, path) if path.starts_with(&RELATIONSHIPS[1..]) => {
-                let body: Value = serde_json::from_str(self.body).unwrap_or_default();
-                let number = state.next();
-                match (method, &path[2..]) {
-                    (&Method::GET, []) => list(state.relationships.values().cloned().collect()),
-                    (&Method::POST, []) => {
-                        let mut made = body;
-                        let id = format!("{number:08x}-8293-4a4b-9c5d-6e7f80910213");
-                        made["id"] = id.clone().into();
-                        made["status"] = "created".into();
-                        state.relationships.insert(id, made.clone());
-                        Reply::json(201, &made)
-                    }
-                    (_, [id, rest @ ..]) => {
-                        let Some(known) = state.relationships.get_mut(*id) else { return error(404, "NotFound") };
-                        match (method, rest) {
-                            (&Method::GET, []) => Reply::json(200, known),
-                            // What has been locked, or has ended, takes no such request.
-                            (&Method::POST, ["requests"]) if !takes(known, &body["action"]) => error(409, "Conflict"),
-                            (&Method::POST, ["requests"]) => {
-                                known["status"] = match body["action"].as_str() {
-                                    Some("lockForApproval") => "approvalPending".into(),
-                                    _ => "terminationRequested".into(),
-                                };
-                                Reply::json(201, &json!({"id": "r", "status": "created"}))
-                            }
-                            (&Method::POST, ["accessAssignments"]) if known["status"] != "active" => {
-                                error(409, "Conflict")
-                            }
-                            (&Method::POST, ["accessAssignments"]) => {
-                                let made = json!({"id": format!("a{number}"), "status": "pending"});
-                                state.assignments.entry((*id).to_owned()).or_default().push(made.clone());
-                                Reply::json(201, &made)
-                            }
-                            (&Method::GET, ["accessAssignments"]) => {
-                                list(state.assignments.get(*id).cloned().unwrap_or_default())
-                            }
-                            _ => error(405, "MethodNotAllowed"),
-                        }
-                    }
-                    _ => error(405, "MethodNotAllowed"),
-                }
-            }
-            _ => error(404, "NotFound"),
-        }
-    }
-}
-
-/// Whether a relationship stands where this can be asked of it.
-fn takes(relationship: &Value, action: &Value) -> bool {
-    match (action.as_str(), relationship["status"].as_str()) {
-        (Some("lockForApproval"), status) => status == Some("created"),
-        (_, status) => matches!(status, Some("active" | "expiring" | "approvalPending")),
     }
 }
 
