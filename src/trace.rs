@@ -55,8 +55,9 @@ impl TraceContext {
 
     /// A trace of its own, for work that nobody traced. Not sampled, since nobody draws its spans.
     fn new() -> Self {
-        let (_, span_id) = Uuid::new_v4().as_u64_pair();
-        Self { trace_id: Uuid::new_v4().as_u128(), span_id, flags: 0 }
+        // One question to the system instead of two: a span's id has to differ only within its trace, which has no other yet.
+        let id = Uuid::new_v4();
+        Self { trace_id: id.as_u128(), span_id: id.as_u64_pair().1, flags: 0 }
     }
 
     /// Whether both are of one trace.

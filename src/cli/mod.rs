@@ -36,6 +36,7 @@ pub mod watch;
 mod wiring;
 
 use std::ffi::OsString;
+use std::pin::Pin;
 
 use clap::{Parser, Subcommand};
 
@@ -117,40 +118,45 @@ impl Cli {
     pub fn run(self) -> Result<Exit, Failure> {
         match self.command {
             // These start logging themselves, since each has its own readers.
-            Command::Demo(args) => on_all_cores(demo::run(args)),
-            Command::Local(args) => on_all_cores(local::run(args)),
-            Command::Handler(args) => on_all_cores(handler::run(args)),
+            Command::Demo(args) => on_all_cores(|| demo::run(args)),
+            Command::Local(args) => on_all_cores(|| local::run(args)),
+            Command::Handler(args) => on_all_cores(|| handler::run(args)),
             Command::Package(args) => package::run(&args),
-            Command::Publish(args) => on_one_core(publish::run(args)),
-            Command::Offers(args) => on_one_core(offers::run(args)),
-            Command::Lint(args) => on_one_core(lint::run(args)),
-            Command::Doctor(args) => on_one_core(doctor::run(args)),
-            Command::Rollout(command) => on_one_core(rollout::run(command)),
-            Command::Deployments(command) => on_one_core(deployments::run(command)),
-            Command::Lighthouse(command) => on_one_core(command.run()),
-            Command::Gdap(command) => on_one_core(command.run()),
-            Command::Jit(command) => on_one_core(jit::run(command)),
-            Command::Stop(args) => on_one_core(operations::stop(args)),
-            Command::Start(args) => on_one_core(operations::start(args)),
-            Command::Audit(args) => on_one_core(operations::audit(args)),
+            Command::Publish(args) => on_one_core(|| publish::run(args)),
+            Command::Offers(args) => on_one_core(|| offers::run(args)),
+            Command::Lint(args) => on_one_core(|| lint::run(args)),
+            Command::Doctor(args) => on_one_core(|| doctor::run(args)),
+            Command::Rollout(command) => on_one_core(|| rollout::run(command)),
+            Command::Deployments(command) => on_one_core(|| deployments::run(command)),
+            Command::Lighthouse(command) => on_one_core(|| command.run()),
+            Command::Gdap(command) => on_one_core(|| command.run()),
+            Command::Jit(command) => on_one_core(|| jit::run(command)),
+            Command::Stop(args) => on_one_core(|| operations::stop(args)),
+            Command::Start(args) => on_one_core(|| operations::start(args)),
+            Command::Audit(args) => on_one_core(|| operations::audit(args)),
             Command::Completions(args) => manual::completions(&args),
             Command::Man(args) => manual::man(&args),
         }
     }
 }
 
-fn on_all_cores(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
-    run(tokio::runtime::Builder::new_multi_thread(), work)
+/// Runs what `work` makes. It is made in here and moved to the heap at once; otherwise the stack would have room for the work of
+/// every command, and for what that is moved through: 90 KiB, all of them touched at the start.
+#[inline(never)]
+fn on_all_cores<F: Future<Output = Result<Exit, Failure>>>(work: impl FnOnce() -> F) -> Result<Exit, Failure> {
+    run(tokio::runtime::Builder::new_multi_thread(), Box::pin(work()))
 }
 
-fn on_one_core(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+/// The same on this thread alone.
+#[inline(never)]
+fn on_one_core<F: Future<Output = Result<Exit, Failure>>>(work: impl FnOnce() -> F) -> Result<Exit, Failure> {
     telemetry::start(telemetry::Reader::Command, None);
-    run(tokio::runtime::Builder::new_current_thread(), work)
+    run(tokio::runtime::Builder::new_current_thread(), Box::pin(work()))
 }
 
 fn run(
     mut runtime: tokio::runtime::Builder,
-    work: impl Future<Output = Result<Exit, Failure>>,
+    work: Pin<Box<impl Future<Output = Result<Exit, Failure>>>>,
 ) -> Result<Exit, Failure> {
     let runtime = runtime
         .enable_all()

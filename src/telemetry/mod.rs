@@ -14,8 +14,9 @@ mod lines;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
+use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -73,16 +74,13 @@ pub fn start(reader: Reader, export: Option<&Export>) {
         None => (EnvFilter::new(default), None),
     };
     let started = match reader {
-        Reader::FunctionsHost(format) => tracing::subscriber::set_global_default(subscriber(
-            Lines { format, colour: Colour::Off },
-            filter,
-            by_level(std::io::stdout, std::io::stderr),
-            export,
-        )),
+        Reader::FunctionsHost(format) => {
+            let lines = Lines { format, colour: Colour::Off };
+            log_to(written(lines, filter, by_level(std::io::stdout, std::io::stderr)), export)
+        }
         Reader::Terminal(_) | Reader::Command => {
             let format = if let Reader::Terminal(format) = reader { format } else { Format::Text };
-            let lines = Lines { format, colour: Colour::where_seen() };
-            tracing::subscriber::set_global_default(subscriber(lines, filter, std::io::stderr, export))
+            log_to(written(Lines { format, colour: Colour::where_seen() }, filter, std::io::stderr), export)
         }
     };
     if let (Ok(()), Some(error)) = (started, mistake) {
@@ -122,25 +120,36 @@ where
     E: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::new(format!("info,{QUIET}"));
-    subscriber(Lines { format, colour: Colour::Off }, filter, by_level(out, err), None)
+    Registry::default().with(written(Lines { format, colour: Colour::Off }, filter, by_level(out, err)))
 }
 
-fn subscriber<W>(
-    lines: Lines,
-    filter: EnvFilter,
-    writer: W,
-    export: Option<&Export>,
-) -> impl Subscriber + Send + Sync + use<W>
+/// Lines for whom `writer` serves, and spans for `export` if there is one; fails if this process logs already.
+///
+/// Each layer has its own filter and none stands above them, not even an empty one: the least that is above makes tracing ask
+/// all filters anew for each line and span that nobody wants, and keep such a span.
+fn log_to(written: impl Layer<Registry> + Send + Sync, export: Option<&Export>) -> Result<(), SetGlobalDefaultError> {
+    let written = Registry::default().with(written);
+    match export {
+        Some(export) => tracing::subscriber::set_global_default(written.with(export.layer())),
+        None => tracing::subscriber::set_global_default(written),
+    }
+}
+
+fn written<W>(lines: Lines, filter: EnvFilter, writer: W) -> impl Layer<Registry> + Send + Sync + use<W>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let ansi = lines.colour == Colour::On;
-    let written =
-        tracing_subscriber::fmt::layer().fmt_fields(Unwritten).event_format(lines).with_ansi(ansi).with_writer(writer);
-    Registry::default()
-        .with(Remember.and_then(written).with_filter(filter))
-        .with(export.map(Export::layer))
-        .with(filter_fn(is_harmless))
+    let harmless = filter_fn(is_harmless).with_max_level_hint(LevelFilter::TRACE);
+    Remember
+        .and_then(
+            tracing_subscriber::fmt::layer()
+                .fmt_fields(Unwritten)
+                .event_format(lines)
+                .with_ansi(ansi)
+                .with_writer(writer),
+        )
+        .with_filter(filter.and(harmless))
 }
 
 /// Whether lines of this kind hold nothing that must stay secret: in detail the Azure SDK shows whole requests, and the
@@ -182,7 +191,8 @@ mod tests {
         let (to_out, to_err) = (out.clone(), err.clone());
         let writer = by_level(move || to_out.clone(), move || to_err.clone());
         let lines = Lines { format, colour: Colour::Off };
-        tracing::subscriber::with_default(subscriber(lines, EnvFilter::new(filter), writer, None), || {
+        let subscriber = Registry::default().with(written(lines, EnvFilter::new(filter), writer));
+        tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("a detail");
             tracing::info!(rollout.id = "r1", "the rollout r1 has begun");
             tracing::info!(target: "hyper", "noise");
