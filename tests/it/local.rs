@@ -266,6 +266,7 @@ fn tables_serve_a_service_on_one_machine_too_with_service_bus_and_without() {
         let bus = azure.service_bus();
         let key = "a-key-of-a-service-with-tables";
         std::fs::write(home.path("state.db.keys"), key).unwrap();
+        std::fs::set_permissions(home.path("state.db.keys"), PermissionsExt::from_mode(0o600)).unwrap();
         let mut command = local(&home, &azure);
         command.env("STATE_STORE", "tables").env("AzureWebJobsStorage", azurite::connection_string(account));
         command.env("LOCAL_FUNCTION_KEYS", key);
