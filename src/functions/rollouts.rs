@@ -27,7 +27,7 @@ const COUNTED_AT_ONCE: usize = 8;
 /// How many rollouts a page has at most, whatever `top` allows: each of them is counted.
 const MOST: usize = 100;
 
-/// `GET /api/rollouts`, the newest first; at most [`MOST`] of them a page.
+/// `GET /api/rollouts`, the newest first; a hundred of them a page at most.
 pub async fn list(
     Extension(app): Extension<Arc<App>>,
     Query(query): Query<ListQuery>,
