@@ -113,13 +113,14 @@ async fn what_was_put_on_hold_while_it_waited_for_a_place_is_not_posted() {
 
 #[tokio::test]
 async fn an_azure_that_never_answers_has_only_so_many_calls_open_and_all_goes_on_once_it_does() {
-    const MANY: usize = 60;
+    const MANY: usize = 12;
     let options = Options {
         operation: Duration::from_secs(20),
         calls_at_once: 4,
         posts_prepared: 4,
         place_patience: Duration::from_millis(5),
-        call_timeout: Duration::from_millis(50),
+        // Short, since each call hangs once for so long; long enough for an answer on a machine that is busy.
+        call_timeout: Duration::from_millis(500),
         ..Options::default()
     };
     let world = World::with(options).await;

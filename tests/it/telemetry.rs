@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::collector::{Collector, Span};
 use crate::local::service::{Azure, Local, local};
-use crate::log::Log;
+use crate::log::{Log, on_this_thread};
 use crate::processes::{Home, signal, until};
 use crate::world::{World, one_wave};
 
@@ -48,7 +48,7 @@ fn text<'a>(line: &'a BTreeMap<String, Value>, field: &str) -> &'a str {
 #[tokio::test]
 async fn every_line_says_what_it_is_about_and_what_followed_from_a_publish_bears_one_trace() {
     let log = Log::default();
-    let _logged = tracing::subscriber::set_default(handler_lines(Format::Json, log.clone(), log.clone()));
+    let _logged = on_this_thread(handler_lines(Format::Json, log.clone(), log.clone()));
     let world = World::new().await;
     let rollout = eventful(&world).await;
 
@@ -81,7 +81,7 @@ async fn every_line_says_what_it_is_about_and_what_followed_from_a_publish_bears
 #[tokio::test]
 async fn the_ready_queries_ask_for_fields_that_lines_carry() {
     let log = Log::default();
-    let _logged = tracing::subscriber::set_default(handler_lines(Format::Json, log.clone(), log.clone()));
+    let _logged = on_this_thread(handler_lines(Format::Json, log.clone(), log.clone()));
     let world = World::new().await;
     eventful(&world).await;
     let lines = lines(&log);

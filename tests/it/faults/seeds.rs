@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::simulation::{self, Report};
-use crate::log::Log;
+use crate::log::{Log, on_this_thread};
 
 /// How many runs there are where nobody says otherwise.
 const USUAL: u64 = 200;
@@ -101,7 +101,7 @@ fn run_all(seeds: Range<u64>) -> BTreeMap<u64, Report> {
 fn run(seed: u64) -> Report {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(log.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = on_this_thread(subscriber);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(simulation::run(seed, move || log.text()))
 }

@@ -4,13 +4,13 @@ use permafresh::access::gdap::scopes::Grant;
 use permafresh::access::gdap::simulator::{Call, OnCall, Reply};
 
 use super::scene::{STATE_KEY, Scene, TENANT};
-use crate::log::Log;
+use crate::log::{Log, on_this_thread};
 
 #[tokio::test]
 async fn no_secret_reaches_a_log_however_much_is_logged() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = on_this_thread(subscriber);
 
     let scene = Scene::new().await;
     let engine = scene.engine();
