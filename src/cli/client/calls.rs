@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
-use super::refused::answered;
+use super::refused::{PUBLISH, START, answered};
 use super::{ApiClient, Body, BodyFormat, ClientError};
 use crate::cli::failure::Failure;
 use crate::functions::wire::api::{
@@ -19,14 +19,14 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 impl ApiClient {
     /// Announces an offer publish.
     pub async fn publish(&self, request: &PublishRequest) -> Result<PublishAccepted, ClientError> {
-        let action = "take the offer publish";
+        let action = PUBLISH;
         let body = Body::json(action, request)?;
         self.read(action, self.send(action, Method::POST, "/api/offer-publishes", Some(body)).await?).await
     }
 
     /// Starts a rollout by hand.
     pub async fn start<T: DeserializeOwned>(&self, request: &PublishRequest) -> Result<T, ClientError> {
-        let action = "start the rollout";
+        let action = START;
         let body = Body::json(action, request)?;
         self.read(action, self.send(action, Method::POST, "/api/rollouts", Some(body)).await?).await
     }

@@ -50,6 +50,11 @@ fn describe(status: &StatusCode, problem: &Option<Box<Problem>>) -> String {
     text
 }
 
+/// Announcing an offer publish: what it, and the next, may meet is a rollout that is on its way.
+pub(super) const PUBLISH: &str = "take the offer publish";
+/// Starting a rollout by hand.
+pub(super) const START: &str = "start the rollout";
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let (hint, exit) = match &error {
@@ -57,7 +62,7 @@ impl From<ClientError> for Failure {
                 "start a service with `permafresh local`, or name another one with --url or PERMAFRESH_URL",
                 Exit::Unreachable,
             ),
-            ClientError::Refused { status, .. } => (
+            ClientError::Refused { status, action, .. } => (
                 match status.as_u16() {
                     401 | 403 => {
                         "give a function key with --key-file or PERMAFRESH_KEY; `permafresh local` prints where its key is"
@@ -65,8 +70,11 @@ impl From<ClientError> for Failure {
                     404 => {
                         "look for it with `permafresh rollout list` or `permafresh deployments list`, and check --url"
                     }
-                    409 => {
+                    409 if [PUBLISH, START].contains(action) => {
                         "look at `permafresh rollout list`; to replace a rollout that is on its way, publish with --supersede"
+                    }
+                    409 => {
+                        "look how it stands, with `permafresh rollout show ROLLOUT` or `permafresh deployments show APPLICATION-ID`"
                     }
                     400 | 422 => "correct what is named above; `--help` shows examples",
                     300..=399 => "the service redirects, which is not followed; give its final address with --url",

@@ -355,10 +355,9 @@ pub async fn under_way(app: &App, deployment: &Deployment) -> Result<Vec<Current
     }
     if found.is_empty()
         && let Some((rollout, refresh)) = app.engine.latest_refresh(deployment).await?
+        && Standing::NEEDS_SOMEBODY.contains(&Standing::of(&refresh))
     {
-        if Standing::NEEDS_SOMEBODY.contains(&Standing::of(&refresh)) {
-            found.push(views(&rollout, &refresh));
-        }
+        found.push(views(&rollout, &refresh));
     }
     Ok(found)
 }

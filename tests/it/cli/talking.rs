@@ -5,6 +5,9 @@ use serde_json::json;
 use super::service::{Service, ok, problem};
 use super::{KEY, ROLLOUT, command, empty_page, run};
 
+const PUBLISH: [&str; 11] =
+    ["publish", "--publisher", "f", "--offer", "l", "--plan", "s", "--version", "1.4.0", "--target", "live"];
+
 #[test]
 fn a_service_that_cannot_be_reached_is_said_so() {
     // Port 1 is nobody's on loopback.
@@ -59,6 +62,15 @@ fn a_redirect_is_not_followed() {
 }
 
 #[test]
+fn a_publish_that_meets_another_rollout_is_told_how_to_replace_it() {
+    let service =
+        Service::start(|_, _| problem(409, json!({"type": "about:blank", "title": "Conflict", "status": 409})));
+    let run = service.run(&PUBLISH);
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("publish with --supersede"), "{}", run.err);
+}
+
+#[test]
 fn problems_of_the_service_become_readable_errors_with_hints() {
     let service = Service::start(|got, _| match got.path.as_str() {
         "/api/offer-publishes" => problem(
@@ -72,9 +84,7 @@ fn problems_of_the_service_become_readable_errors_with_hints() {
         "/api/deployments?top=1000" => (401, "text/plain", "no".into()),
         _ => (200, "text/html", "<html>".into()),
     });
-    let publish =
-        ["publish", "--publisher", "f", "--offer", "l", "--plan", "s", "--version", "1.4.0", "--target", "live"];
-    let all: String = [&publish[..], &["rollout", "pause", ROLLOUT], &["deployments", "list"], &["rollout", "list"]]
+    let all: String = [&PUBLISH[..], &["rollout", "pause", ROLLOUT], &["deployments", "list"], &["rollout", "list"]]
         .map(|arguments| service.run(arguments).shown() + "\n")
         .concat();
     insta::assert_snapshot!("problems", all);
