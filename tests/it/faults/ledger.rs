@@ -383,6 +383,9 @@ impl Witness for Ledger {
                 Some(true) => {
                     if book.is_news(refresh, saved) {
                         book.stored(&refresh.value);
+                    } else {
+                        // What it told is stored, or written over.
+                        book.lost(&refresh.value.key);
                     }
                 }
                 Some(false) => {
