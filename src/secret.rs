@@ -63,13 +63,12 @@ impl Secret {
     }
 }
 
-/// Whether anybody but its owner can read an open file: of the file itself, so that it cannot be exchanged in between. What is
-/// no file, such as the pipe of a shell, has no other readers.
+/// Whether anybody but its owner can read an open file: of the file itself, so that it cannot be exchanged in between. The pipe
+/// of a shell is its owner's alone.
 #[cfg(unix)]
 pub fn others_can_read(file: &File) -> std::io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;
-    let of = file.metadata()?;
-    Ok(of.is_file() && of.permissions().mode() & 0o077 != 0)
+    Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
 }
 
 /// Where files have no such rights, nobody can tell.

@@ -13,7 +13,7 @@ use crate::rollout::Timestamp;
 use crate::secret::{Secret, others_can_read};
 
 /// The most that is read of it; a token has a few KB.
-const LONGEST: u64 = 64 * 1024;
+const LONGEST: usize = 64 * 1024;
 
 /// The file.
 #[derive(Clone, Debug)]
@@ -56,8 +56,8 @@ impl TokenFile {
             )));
         }
         // Room for more than it ever has, since what is moved to a larger place leaves a copy behind.
-        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
-        let read = file.take(LONGEST).read_to_end(&mut text);
+        let mut text = Zeroizing::new(Vec::with_capacity(LONGEST));
+        let read = file.take(LONGEST as u64).read_to_end(&mut text);
         read.map_err(|error| refused(format!("{}: {error}", self.path.display())))?;
         let content: Content<Secret> = serde_json::from_slice(&text).map_err(|_| {
             refused(format!("{} is damaged: sign in again with `permafresh gdap sign-in`", self.path.display()))
@@ -91,7 +91,7 @@ impl TokenFile {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Made with 0600 by the crate.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-        let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+        let mut text = Zeroizing::new(Vec::with_capacity(LONGEST));
         serde_json::to_writer(&mut *text, &content).expect("strings and a time always serialise");
         file.write_all(&text).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
